@@ -1,0 +1,55 @@
+# Everything runs from a virtual environment in .venv, made on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MANAGE := $(BIN)/python manage.py
+
+.PHONY: help install demo run test test-long check format bench clean
+
+help:
+	@echo "make demo       try it: demo backends, admin account, server on http://localhost:40114"
+	@echo "make run        the server, with the inference servers found on this machine"
+	@echo "make test       everything: checks, unit, end-to-end and browser tests"
+	@echo "make test-long  the same tests in their larger sizes"
+	@echo "make check      lint, types, floors, migrations, deployment checks"
+
+$(VENV)/runtime: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "Could not make a virtual environment. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/dev: requirements-dev.txt $(VENV)/runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+install: $(VENV)/runtime
+
+demo: install
+	$(MANAGE) demo
+
+run: install
+	$(MANAGE) runserver
+
+test: $(VENV)/dev check
+	$(BIN)/python -m pytest
+
+test-long: $(VENV)/dev check
+	OLLA_TEST_SIZE=long $(BIN)/python -m pytest
+
+check: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	OLLA_DEBUG=0 OLLA_HTTPS=1 $(MANAGE) check --deploy --fail-level WARNING
+	$(MANAGE) makemigrations --check --dry-run
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

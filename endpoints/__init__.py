@@ -1,0 +1,1 @@
+"""What we know about backends: tables, admin, probing, the network door."""

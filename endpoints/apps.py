@@ -1,0 +1,10 @@
+"""The endpoints application."""
+
+from django.apps import AppConfig
+
+
+class EndpointsConfig(AppConfig):
+    """Tables, admin and probing of backends."""
+
+    name = "endpoints"
+    verbose_name = "Endpoints"

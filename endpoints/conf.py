@@ -1,0 +1,154 @@
+"""Every `OLLA_*` setting of the product: type, default and meaning, read in this one place.
+
+A value comes from Django's settings (`OLLA_MAX_BODY_SIZE = ...`, what tests override) or else from the
+environment variable of that name, or else from the default below. `conf()` parses once and keeps the result
+until Django's settings change. System checks (`endpoints/checks.py`) report values that do not parse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+MIB = 1024 * 1024
+
+
+def option(default: Any, text: str, *, minimum: float | None = None) -> Any:
+    """Declare one setting: its default, what it does (docs/configuration.md repeats it), its least value."""
+    return dataclasses.field(default=default, metadata={"help": text, "minimum": minimum})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Conf:
+    """The parsed settings; each field is `OLLA_` plus its name in capitals."""
+
+    host: str = option("127.0.0.1", "Address the server listens on. 0.0.0.0 makes it reachable for others.")
+    port: int = option(40114, "Port the server listens on.", minimum=1)
+    allowed_hosts: tuple[str, ...] = option(
+        (),
+        "Host names accepted besides localhost, IP addresses and this machine's names. `.example.org` "
+        "also accepts its subdomains.",
+    )
+    max_body_size: int = option(100 * MIB, "Largest request body in bytes; 0 is no limit.", minimum=0)
+    max_header_size: int = option(65536, "Largest request line and headers in bytes.", minimum=4096)
+    body_budget: int = option(
+        512 * MIB,
+        "Bytes of request bodies held in memory at once; beyond it uploads get 503.",
+        minimum=MIB,
+    )
+    header_timeout: float = option(10.0, "Seconds a client may take to send its request headers.", minimum=0.1)
+    body_stall_timeout: float = option(60.0, "Seconds a request body may make no progress.", minimum=0.1)
+    keep_alive_timeout: float = option(75.0, "Seconds an idle client connection is kept open.", minimum=1)
+    shutdown_timeout: float = option(120.0, "Seconds in-flight requests may finish after SIGTERM.", minimum=0)
+    connect_timeout: float = option(10.0, "Seconds to connect to an endpoint (DNS, TCP, TLS).", minimum=0.1)
+    first_byte_timeout: float = option(
+        300.0,
+        "Seconds an endpoint may take before its first answer byte.",
+        minimum=0.1,
+    )
+    idle_timeout: float = option(600.0, "Seconds an answer may make no progress.", minimum=0.1)
+    total_timeout: float = option(0.0, "Seconds a whole answer may take; 0 is no limit.", minimum=0)
+    load_balancer: str = option("least-connections", "least-connections, priority or round-robin.")
+    routing_strategy: str = option("strict", "What to do when a model is not available: strict.")
+    discovery_interval: float = option(300.0, "Seconds between model discoveries of an endpoint.", minimum=5)
+    discovery_timeout: float = option(30.0, "Seconds one model discovery may take.", minimum=0.1)
+    probe_concurrency: int = option(32, "Endpoints probed at once.", minimum=1)
+    snapshot_interval: float = option(1.0, "Seconds between looks for changed endpoints.", minimum=0.05)
+    env_allow: tuple[str, ...] = option(
+        ("*_API_KEY", "*_TOKEN", "OLLA_BACKEND_*"),
+        "Names of environment variables that `${...}` in credentials may read.",
+    )
+    open_guarded_paths: tuple[str, ...] = option(
+        (),
+        "Endpoint types whose guarded paths (model management and the like) are open, or `*` for all.",
+    )
+    error_context: bool = option(
+        True,
+        "Add `olla_context` (endpoint, request id, time) to JSON errors of backends on OpenAI routes.",
+    )
+    allow_scripts: bool = option(
+        False,
+        "Send `sandbox allow-scripts` instead of `sandbox` with relayed answers (never same-origin).",
+    )
+    cors_origins: tuple[str, ...] = option(
+        ("*",),
+        "Origins whose pages may call the API; `*` is any, empty turns CORS off.",
+    )
+    trusted_proxies: tuple[str, ...] = option(
+        (),
+        "Networks (CIDR) of reverse proxies whose X-Forwarded-* headers are believed.",
+    )
+
+
+def _parse_bool(text: str) -> bool:
+    lowered = text.lower()
+    if lowered in {"1", "true", "yes", "on"}:
+        return True
+    if lowered in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("use 1 or 0")
+
+
+def _parse_list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+_PARSERS: dict[type, Callable[[str], Any]] = {
+    bool: _parse_bool,
+    int: int,
+    float: float,
+    str: str,
+    tuple: _parse_list,
+}
+
+
+def parse_option(field: dataclasses.Field[Any], raw: object) -> Any:
+    """`raw` (text of the environment, or a value of Django's settings) as the field's type.
+
+    Raises ValueError with a message that says what is wanted.
+    """
+    kind = type(field.default)
+    value = _PARSERS[kind](raw.strip()) if isinstance(raw, str) else kind(raw)  # type: ignore[arg-type]
+    minimum = field.metadata["minimum"]
+    if minimum is not None and value < minimum:
+        raise ValueError(f"must be at least {minimum}")
+    return value
+
+
+def read_option(field: dataclasses.Field[Any]) -> object | None:
+    """The raw value of one field from Django's settings or the environment; None when neither has it."""
+    name = f"OLLA_{field.name.upper()}"
+    if hasattr(settings, name):
+        value: object = getattr(settings, name)
+        return value
+    return os.environ.get(name, "").strip() or None
+
+
+@lru_cache(maxsize=1)
+def conf() -> Conf:
+    """The settings in force. Raises ImproperlyConfigured naming the first value that does not parse."""
+    values = {}
+    for field in dataclasses.fields(Conf):
+        raw = read_option(field)
+        if raw is None:
+            continue
+        try:
+            values[field.name] = parse_option(field, raw)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"OLLA_{field.name.upper()} is {raw!r}: {error}.") from error
+    return Conf(**values)
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting.startswith("OLLA_"):
+        conf.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="endpoints.conf")

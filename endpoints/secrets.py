@@ -1,0 +1,84 @@
+"""Secret values: never shown by accident, and `${ENV}` placeholders expanded by a stated rule. (pure)
+
+A stored credential is text that may hold `${NAME}` or `${NAME:-default}`. Only names that match the allowed
+patterns are read, and never one the product itself uses: an operator who may edit an endpoint must not be
+able to send this server's own keys somewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+# Environment names read by this product (endpoints/conf.py, olla_site/settings.py) all start so.
+OWN_PREFIX = "OLLA_"
+OWN_EXCEPTION = "OLLA_BACKEND_"
+OWN_NAMES = frozenset({"SECRET_KEY", "DJANGO_SETTINGS_MODULE", "DATABASE_URL"})
+MASK = "***"
+
+
+class Secret:
+    """A string whose `str`, `repr` and formatting are `***`; `reveal()` gives it to the one who sends it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The secret itself. Call only where it goes onto the wire or into encryption."""
+        return self._text
+
+    def __str__(self) -> str:
+        return MASK
+
+    __repr__ = __str__
+
+    def __format__(self, spec: str) -> str:
+        return MASK
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._text))
+
+
+class SecretError(ValueError):
+    """A credential that cannot be used; the message names the variable, never a value."""
+
+
+def may_read_env(name: str, allow: Iterable[str]) -> bool:
+    """Whether `${name}` may be expanded: allowed by a pattern and not one of the product's own settings."""
+    if name in OWN_NAMES or (name.startswith(OWN_PREFIX) and not name.startswith(OWN_EXCEPTION)):
+        return False
+    return any(fnmatchcase(name, pattern) for pattern in allow)
+
+
+def expand_placeholders(text: str, env: Mapping[str, str], allow: Iterable[str]) -> str:
+    """`text` with every `${NAME}` and `${NAME:-default}` replaced from `env`.
+
+    Raises SecretError when a name is not allowed, or is unset (or empty) and has no default.
+    """
+    allowed = tuple(allow)
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        if not may_read_env(name, allowed):
+            raise SecretError(f"The environment variable {name} may not be read (see OLLA_ENV_ALLOW).")
+        value = env.get(name) or default
+        if value is None:
+            raise SecretError(f"The environment variable {name} is not set.")
+        return value
+
+    return PLACEHOLDER.sub(replace, text)
+
+
+def placeholder_names(text: str) -> list[str]:
+    """The variable names that `text` refers to, in order."""
+    return [match.group(1) for match in PLACEHOLDER.finditer(text)]

@@ -1,0 +1,1 @@
+"""OllaServer: Daphne with limits, flow control and a graceful drain."""

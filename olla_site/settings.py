@@ -1,0 +1,179 @@
+"""Django settings, and the few environment values that must be known before Django is.
+
+Everything has an embedded default: SQLite in WAL mode in the data folder, in-process cache and channel
+layer, keys made on first start. The product's own settings (`OLLA_*`) are declared in `endpoints/conf.py`;
+only what Django itself needs is read here.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def env_text(name: str, default: str) -> str:
+    """The environment value of `name`, stripped; `default` when unset or empty."""
+    return os.environ.get(name, "").strip() or default
+
+
+def env_bool(name: str, *, default: bool) -> bool:
+    """Read 1/true/yes/on or 0/false/no/off; anything else is refused with the variable's name."""
+    text = env_text(name, "").lower()
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"0", "false", "no", "off"}:
+        return False
+    if not text:
+        return default
+    raise ImproperlyConfigured(f"{name} is {text!r}: use 1 or 0.")
+
+
+def env_list(name: str) -> list[str]:
+    """A comma-separated environment value as a list without empty parts."""
+    return [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
+
+
+def kept_secret(path: Path, fresh: str) -> str:
+    """The text of `path`, written first (mode 0600) with `fresh` when the file does not exist.
+
+    Two processes may start at once: the file is written under another name and linked into place, so that
+    both read the winner's text and never half of it.
+    """
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(fresh + "\n")
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    text = path.read_text().strip()
+    if not text:
+        raise ImproperlyConfigured(f"{path} is empty. Restore it from a backup, or delete it to start anew.")
+    return text
+
+
+DATA_DIR = Path(env_text("OLLA_DATA_DIR", str(BASE_DIR / "data"))).resolve()
+DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+SECRET_KEY = os.environ.get("OLLA_SECRET_KEY") or kept_secret(DATA_DIR / "secret_key", secrets.token_urlsafe(48))
+# One Fernet key a line, newest first; older ones only decrypt.
+ENCRYPTION_KEYS = (
+    os.environ.get("OLLA_ENCRYPTION_KEYS")
+    or kept_secret(DATA_DIR / "encryption_keys", Fernet.generate_key().decode())
+).split()
+
+DEBUG = env_bool("OLLA_DEBUG", default=False)
+HTTPS = env_bool("OLLA_HTTPS", default=False)
+# The Host policy (olla_site/host_policy.py) runs before both doors; Django's own check would only repeat it.
+ALLOWED_HOSTS = ["*"]
+OLLA_ALLOWED_HOSTS = env_list("OLLA_ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = env_list("OLLA_CSRF_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    "olla_site.apps.OllaSiteConfig",
+    "daphne",
+    "endpoints.apps.EndpointsConfig",
+    "proxy.apps.ProxyConfig",
+    "channels",
+    "corsheaders",
+    "django_ratelimit",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+# The pages' door. Machine traffic has its own list, API_MIDDLEWARE below.
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+API_MIDDLEWARE = ["proxy.middleware.CorsMiddleware"]
+
+ROOT_URLCONF = "olla_site.urls"
+ASGI_APPLICATION = "olla_site.asgi.application"
+APPEND_SLASH = True
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DATA_DIR / "olla.sqlite3",
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 5,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+# Logins are counted in this process's cache. django-ratelimit would refuse a cache that is not shared: here
+# one process answers the pages, so the count is right (docs/architecture.md).
+SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001"]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "portal:home"
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = env_text("OLLA_TIME_ZONE", "UTC")
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+
+LOG_LEVEL = env_text("OLLA_LOG_LEVEL", "INFO").upper()
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {name: {"level": LOG_LEVEL} for name in ("olla_site", "endpoints", "proxy", "translation")},
+}

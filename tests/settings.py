@@ -1,0 +1,11 @@
+"""Settings of the test run: a data folder of its own, fast password hashing."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OLLA_DATA_DIR", str(Path(tempfile.gettempdir()) / f"olla-tests-{os.getuid()}"))
+
+from olla_site.settings import *  # noqa: F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -1,0 +1,1 @@
+"""Anthropic Messages and OpenAI chat, translated both ways; plain Python."""
