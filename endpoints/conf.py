@@ -114,8 +114,8 @@ def parse_option(field: dataclasses.Field[Any], raw: object) -> Any:
 
     Raises ValueError with a message that says what is wanted.
     """
-    kind = type(field.default)
-    value = _PARSERS[kind](raw.strip()) if isinstance(raw, str) else kind(raw)  # type: ignore[arg-type]
+    kind: Callable[[Any], Any] = type(field.default)
+    value = _PARSERS[type(field.default)](raw.strip()) if isinstance(raw, str) else kind(raw)
     minimum = field.metadata["minimum"]
     if minimum is not None and value < minimum:
         raise ValueError(f"must be at least {minimum}")

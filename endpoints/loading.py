@@ -1,0 +1,251 @@
+"""Tables to Snapshot: the only reader of the tables for web processes.
+
+    current()      the snapshot in force; never waits once one exists
+    refresh()      one look: re-read when the revision moved (blocking; runs in the loader's own thread)
+    start_loader() the background task that looks every second
+
+When the database cannot be read the last snapshot keeps serving; `health()` says since when and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from django.db import DatabaseError, connection
+
+from endpoints import tasks
+from endpoints.addressing import build_auth_headers, merge_headers, parse_origin
+from endpoints.conf import conf
+from endpoints.fields import UnreadableSecret
+from endpoints.health import OperatorState, Status
+from endpoints.models import (
+    DiscoveredModel,
+    Endpoint,
+    EndpointHealth,
+    ForwardClientAuth,
+    ModelAlias,
+    ProberLease,
+    Revision,
+)
+from endpoints.profiles import AUTO, profile_for
+from endpoints.secrets import Secret, SecretError, expand_placeholders
+from endpoints.snapshot import (
+    DEFAULT_RETRY_STATUSES,
+    EMPTY,
+    Alias,
+    EndpointRecord,
+    ListedModel,
+    Snapshot,
+    Timeouts,
+    TlsOptions,
+    build_snapshot,
+    fold_names,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderHealth:
+    """How fresh the snapshot is: seconds since the epoch, and the error while the database is unreadable."""
+
+    confirmed_at: float
+    prober_seen: float
+    error: str
+
+
+class Loader:
+    """Holds the snapshot of this process and renews it. One writer thread, any number of readers."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot = EMPTY
+        self.health = LoaderHealth(0.0, 0.0, "")
+        self._lock = threading.Lock()
+
+    def refresh(self, *, force: bool = False) -> Snapshot:
+        """Look once; re-read changed endpoints when the revision moved. Raises DatabaseError."""
+        with self._lock:
+            try:
+                revision, prober_seen = _read_marks()
+                if force or revision != self.snapshot.revision:
+                    self.snapshot = self._build(revision)
+            except DatabaseError as error:
+                if not self.health.error:
+                    logger.warning("the database cannot be read, the last snapshot keeps serving: %s", error)
+                self.health = LoaderHealth(self.health.confirmed_at, self.health.prober_seen, str(error))
+                raise
+            finally:
+                # A fresh connection each time notices a file that was replaced, and outlives no lock.
+                connection.close()
+            if self.health.error:
+                logger.warning("the database can be read again")
+            self.health = LoaderHealth(time.time(), prober_seen, "")
+            return self.snapshot
+
+    def _build(self, revision: int) -> Snapshot:
+        models: dict[int, list[ListedModel]] = {}
+        for model in DiscoveredModel.objects.all().iterator():
+            models.setdefault(model.endpoint_id, []).append(_listed(model))
+        records = []
+        for endpoint in Endpoint.objects.select_related("health"):
+            try:
+                records.append(build_record(endpoint, tuple(models.get(endpoint.pk, ())), os.environ))
+            except ValueError as error:
+                logger.warning("endpoint %s cannot be used: %s", endpoint.name, error)
+        aliases = [Alias(row.name, tuple(row.targets.split("\n"))) for row in ModelAlias.objects.all()]
+        return build_snapshot(revision, time.time(), records, aliases)
+
+
+def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mapping[str, str]) -> EndpointRecord:
+    """One endpoint with its health and credentials resolved.
+
+    Raises ValueError when its URL cannot be used at all; unusable credentials become `config_problem`.
+    """
+    health = getattr(endpoint, "health", None) or EndpointHealth(endpoint=endpoint)
+    settings = conf()
+    kind = endpoint.backend_type
+    if kind == AUTO and health.detected_type:
+        kind = health.detected_type
+    profile = profile_for(kind)
+    try:
+        headers, problem = read_credentials(endpoint, env), ""
+    except SecretError as error:
+        headers, problem = (), str(error)
+    forward = {ForwardClientAuth.YES.value: True, ForwardClientAuth.NO.value: False}
+    return EndpointRecord(
+        id=endpoint.pk,
+        name=endpoint.name,
+        backend_type=kind,
+        profile=profile,
+        url=endpoint.url,
+        origin=parse_origin(endpoint.url),
+        base_path=urlsplit(endpoint.url).path.rstrip("/"),
+        preserve_path=endpoint.preserve_path,
+        priority=endpoint.priority,
+        weight=endpoint.weight,
+        tags=frozenset(tag.strip() for tag in endpoint.tags.split(",") if tag.strip()),
+        state=OperatorState(endpoint.state),
+        status=Status.CONFIG_ERROR if problem else Status(health.status),
+        status_since=health.status_since.timestamp(),
+        next_check=health.next_check.timestamp(),
+        check_interval=endpoint.check_interval,
+        last_checked=health.last_checked.timestamp() if health.last_checked else None,
+        last_error=health.last_error,
+        latency_ms=health.latency_ms,
+        headers=headers,
+        uses_own_key=endpoint.auth_type != "none" or bool(headers),
+        forward_client_auth=forward.get(endpoint.forward_client_auth, profile.forward_client_auth),
+        retry_statuses=parse_statuses(endpoint.retry_statuses),
+        timeouts=Timeouts(
+            connect=endpoint.connect_timeout or settings.connect_timeout,
+            first_byte=endpoint.first_byte_timeout or settings.first_byte_timeout,
+            idle=endpoint.idle_timeout or settings.idle_timeout,
+            total=endpoint.total_timeout or settings.total_timeout,
+        ),
+        tls=TlsOptions(endpoint.verify_tls, endpoint.ca_file),
+        max_concurrent=endpoint.max_concurrent,
+        requests_per_minute=endpoint.requests_per_minute,
+        models=models,
+        model_names=fold_names(models),
+        config_problem=problem,
+    )
+
+
+def read_credentials(endpoint: Endpoint, env: Mapping[str, str]) -> tuple[tuple[bytes, Secret], ...]:
+    """The headers an endpoint's credentials and extra headers become, placeholders expanded.
+
+    Raises SecretError naming what is missing.
+    """
+    stored = (endpoint.auth_username, endpoint.auth_secret, endpoint.extra_headers)
+    if any(isinstance(secret, UnreadableSecret) for secret in stored):
+        raise SecretError("The stored credentials cannot be decrypted: enter them again.")
+    allow = conf().env_allow
+
+    def expand(secret: Secret) -> Secret:
+        return Secret(expand_placeholders(secret.reveal(), env, allow))
+
+    auth = build_auth_headers(
+        endpoint.auth_type, endpoint.auth_header, expand(endpoint.auth_username), expand(endpoint.auth_secret)
+    )
+    extra = []
+    for line in endpoint.extra_headers.reveal().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip():
+            extra.append((name.strip().encode("latin-1"), expand(Secret(value.strip()))))
+    return merge_headers(extra, auth)
+
+
+def parse_statuses(text: str) -> frozenset[int]:
+    """Retry statuses as typed ("502, 503"); the product's own set when empty."""
+    numbers = frozenset(int(part) for part in text.replace(",", " ").split() if part.isdecimal())
+    return numbers or DEFAULT_RETRY_STATUSES
+
+
+def _listed(row: DiscoveredModel) -> ListedModel:
+    return ListedModel(
+        name=row.name,
+        digest=row.digest,
+        size_bytes=row.size_bytes,
+        family=row.family,
+        parameter_size=row.parameter_size,
+        quantization=row.quantization,
+        context_length=row.context_length,
+        model_type=row.model_type,
+        capabilities=tuple(row.capabilities),
+        state=row.state,
+        owner=row.owner,
+        modified_at=row.modified_at.timestamp() if row.modified_at else None,
+    )
+
+
+def _read_marks() -> tuple[int, float]:
+    """The revision number and when the prober last renewed its lease (0 for never)."""
+    revision = Revision.objects.filter(pk=1).values_list("number", flat=True).first() or 0
+    renewed = ProberLease.objects.filter(pk=1).values_list("renewed_at", flat=True).first()
+    return revision, renewed.timestamp() if renewed else 0.0
+
+
+_loader = Loader()
+_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="olla-loading")
+
+
+def current() -> Snapshot:
+    """The snapshot in force."""
+    return _loader.snapshot
+
+
+def health() -> LoaderHealth:
+    """How fresh it is."""
+    return _loader.health
+
+
+def refresh(*, force: bool = False) -> Snapshot:
+    """Look once, blocking; for commands, tests and the background task."""
+    return _loader.refresh(force=force)
+
+
+async def look() -> None:
+    """One look in the loader's own thread; a database that cannot be read is logged, not raised."""
+    try:
+        await asyncio.get_running_loop().run_in_executor(_thread, _loader.refresh)
+    except DatabaseError:
+        return
+
+
+async def _keep_looking() -> None:
+    while True:
+        await look()
+        await asyncio.sleep(conf().snapshot_interval)
+
+
+def start_loader() -> asyncio.Task[None]:
+    """Start the background task of this process's event loop."""
+    return tasks.spawn(_keep_looking(), "snapshot loader")

@@ -1,0 +1,244 @@
+"""PROFILES: one frozen record for each kind of inference server. (pure)
+
+A profile holds only what the product reads. Paths are those the kind itself serves, without any base path
+of an endpoint's URL. Sources: the public API references of the projects, as of 2026-11.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+AUTO = "auto"
+
+
+class ListFormat(StrEnum):
+    """Whose shape a model listing has."""
+
+    OLLAMA = "ollama"
+    OPENAI = "openai"
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Requests that change a backend's state or reveal its configuration.
+
+    `path` is a glob over the path that will be sent, decoded and case-folded; `*` also crosses slashes.
+    `method` is `*` or one method. `own_key_only` guards count only where the endpoint's own key is used.
+    """
+
+    method: str
+    path: str
+    own_key_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NativeAnthropic:
+    """Where a kind speaks the Anthropic Messages API itself, and what it cannot do there."""
+
+    path: str = "/v1/messages"
+    limitations: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What we know of one kind of inference server."""
+
+    name: str
+    title: str
+    prefixes: tuple[str, ...]
+    header_name: str  # the spelling of X-Olla-Backend-Type
+    health_path: str
+    models_path: str
+    list_format: ListFormat = ListFormat.OPENAI
+    aliases: tuple[str, ...] = ()
+    default_ports: tuple[int, ...] = ()
+    guards: tuple[Guard, ...] = ()
+    # When not empty, whatever matches none of these is guarded as well.
+    open_paths: tuple[str, ...] = ()
+    guard_status_501: bool = False  # Ollama's clients know 501 from other proxies
+    native_anthropic: NativeAnthropic | None = None
+    forward_client_auth: bool = False
+
+
+def _any(*paths: str) -> tuple[Guard, ...]:
+    return tuple(Guard("*", path) for path in paths)
+
+
+def _post(*paths: str) -> tuple[Guard, ...]:
+    return tuple(Guard("POST", path) for path in paths)
+
+
+_OLLAMA_GUARDS = _any(
+    "/api/create*", "/api/push*", "/api/pull*", "/api/delete*", "/api/copy*", "/api/blobs*",
+    "/api/signout*", "/api/me*", "/api/user/*", "/api/experimental/*",
+)  # fmt: skip
+_LM_STUDIO_GUARDS = _any(
+    "/api/v1/models/load*", "/api/v1/models/unload*", "/api/v1/models/download*", "/api/v0/models/load*",
+    "/api/v0/models/unload*", "/api/v0/models/download*",
+)  # fmt: skip
+_VLLM_GUARDS = _any(
+    "/sleep*", "/wake_up*", "/is_sleeping*", "/v1/load_lora_adapter*", "/v1/unload_lora_adapter*",
+    "/reset_prefix_cache*", "/reset_mm_cache*", "/start_profile*", "/stop_profile*", "/collective_rpc*",
+    "/server_info*", "/update_weights*", "/scale_elastic_ep*", "/is_scaling_elastic_ep*", "/init_weight*",
+    "/pause*", "/resume*",
+)  # fmt: skip
+_SGLANG_GUARDS = _any(
+    "/flush_cache*", "/update_weights*", "/load_lora_adapter*", "/unload_lora_adapter*", "/start_profile*",
+    "/stop_profile*", "/release_memory_occupation*", "/resume_memory_occupation*", "/init_weights*",
+    "/get_weights*", "/get_server_info*", "/server_info*", "/set_internal_state*", "/get_internal_state*",
+    "/configure_logging*", "/start_expert_distribution*", "/stop_expert_distribution*",
+    "/dump_expert_distribution*", "/open_session*", "/close_session*", "/abort_request*", "/clear_hicache*",
+    "/pause_generation*", "/continue_generation*", "/slow_down*", "/freeze_gc*",
+)  # fmt: skip
+_LLAMACPP_GUARDS = (
+    *_post("/props*", "/slots*", "/lora-adapters*", "/models/load*", "/models/unload*"),
+    *_any("/slots/*", "/models/load*", "/models/unload*", "/exit*"),
+)
+_LEMONADE_GUARDS = tuple(
+    Guard("*", f"/{version}/{action}*")
+    for version in ("api/v0", "api/v1", "v0", "v1")
+    for action in ("pull", "load", "unload", "delete", "install", "uninstall", "params", "log-level", "halt")
+) + _any("/internal/*")
+_OPENAI_GUARDS = (
+    Guard("DELETE", "*", own_key_only=True),
+    *(
+        Guard("*", f"*/{family}*", own_key_only=True)
+        for family in (
+            "files", "uploads", "fine_tuning", "fine-tuning", "batches", "assistants", "threads",
+            "organization", "vector_stores", "containers", "evals", "webhooks", "conversations", "projects",
+        )
+    ),
+)  # fmt: skip
+_LITELLM_OPEN = (
+    "/", "/health", "/health/readiness", "/health/liveness", "/health/liveliness", "/v2/rerank",
+    "/engines/*/chat/completions", "/engines/*/completions", "/engines/*/embeddings",
+    *(
+        f"{prefix}{path}"
+        for prefix in ("", "/v1")
+        for path in (
+            "/chat/completions", "/completions", "/embeddings", "/models", "/models/*", "/images/generations",
+            "/images/edits", "/images/variations", "/audio/*", "/moderations", "/rerank", "/responses",
+            "/messages", "/messages/count_tokens", "/realtime",
+        )
+    ),
+)  # fmt: skip
+_DMR_GUARDS = (
+    *_any("/models/create*", "/models/*/push*", "/models/prune*", "/models/load*", "/models/package*",
+          "/engines/unload*", "/engines/_configure*", "/engines/*/_configure*", "/engines/df*",
+          "/engines/requests*"),
+    Guard("POST", "/models/*"),
+    Guard("DELETE", "*"),
+)  # fmt: skip
+
+_ALL = (
+    Profile(
+        name="ollama", title="Ollama", prefixes=("ollama",), header_name="ollama", health_path="/",
+        models_path="/api/tags", list_format=ListFormat.OLLAMA, default_ports=(11434,),
+        guards=_OLLAMA_GUARDS, guard_status_501=True,
+        native_anthropic=NativeAnthropic(limitations=frozenset({"token_counting_404"})),
+    ),
+    Profile(
+        name="lm-studio", title="LM Studio", prefixes=("lmstudio", "lm-studio", "lm_studio"),
+        header_name="lmstudio", health_path="/v1/models", models_path="/api/v0/models",
+        default_ports=(1234,), guards=_LM_STUDIO_GUARDS, native_anthropic=NativeAnthropic(),
+    ),
+    Profile(
+        name="openai-compatible", title="OpenAI-compatible", prefixes=("openai", "openai-compatible"),
+        header_name="openai", health_path="/v1/models", models_path="/v1/models", aliases=("openai_compatible",),
+        guards=_OPENAI_GUARDS, forward_client_auth=True,
+    ),
+    Profile(
+        name="openai", title="OpenAI", prefixes=(), header_name="openai", health_path="/v1/models",
+        models_path="/v1/models", guards=_OPENAI_GUARDS, forward_client_auth=True,
+    ),
+    Profile(
+        name="vllm", title="vLLM", prefixes=("vllm",), header_name="vllm", health_path="/health",
+        models_path="/v1/models", default_ports=(8000,), guards=_VLLM_GUARDS,
+        native_anthropic=NativeAnthropic(limitations=frozenset({"no_token_counting"})),
+    ),
+    Profile(
+        name="vllm-mlx", title="vLLM-MLX", prefixes=("vllm-mlx",), header_name="vllm-mlx",
+        health_path="/health", models_path="/v1/models", aliases=("vllmmlx", "vllm_mlx"),
+        default_ports=(8000,), guards=_VLLM_GUARDS, native_anthropic=NativeAnthropic(),
+    ),
+    Profile(
+        name="sglang", title="SGLang", prefixes=("sglang",), header_name="sglang", health_path="/health",
+        models_path="/v1/models", default_ports=(30000,), guards=_SGLANG_GUARDS,
+    ),
+    Profile(
+        name="litellm", title="LiteLLM", prefixes=("litellm",), header_name="litellm",
+        health_path="/health/liveliness", models_path="/v1/models", default_ports=(4000,),
+        open_paths=_LITELLM_OPEN, forward_client_auth=True,
+    ),
+    Profile(
+        name="llamacpp", title="llama.cpp", prefixes=("llamacpp", "llama-cpp", "llama_cpp"),
+        header_name="llamacpp", health_path="/health", models_path="/v1/models",
+        aliases=("llama.cpp",), default_ports=(8080,), guards=_LLAMACPP_GUARDS,
+        native_anthropic=NativeAnthropic(),
+    ),
+    Profile(
+        name="lemonade", title="Lemonade", prefixes=("lemonade",), header_name="lemonade",
+        health_path="/api/v1/health", models_path="/api/v1/models", default_ports=(8000,),
+        guards=_LEMONADE_GUARDS,
+    ),
+    Profile(
+        name="lmdeploy", title="LMDeploy", prefixes=("lmdeploy",), header_name="lmdeploy",
+        health_path="/health", models_path="/v1/models", default_ports=(23333,),
+        guards=_any("/sleep*", "/wakeup*", "/update_weights*", "/abort_request*", "/distserve/*",
+                    "/terminate*", "/nodes/*"),
+    ),
+    Profile(
+        name="omlx", title="oMLX", prefixes=("omlx",), header_name="omlx", health_path="/health",
+        models_path="/v1/models", default_ports=(8000,),
+        guards=_any("/v1/models/*/load*", "/v1/models/*/unload*", "/admin*", "/api/*"),
+        native_anthropic=NativeAnthropic(),
+    ),
+    Profile(
+        name="docker-model-runner", title="Docker Model Runner", prefixes=("dmr", "docker-model-runner"),
+        header_name="docker-model-runner", health_path="/engines/v1/models",
+        models_path="/engines/v1/models", default_ports=(12434,), guards=_DMR_GUARDS,
+        native_anthropic=NativeAnthropic(path="/anthropic/v1/messages"),
+    ),
+)  # fmt: skip
+
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in _ALL}
+# What an endpoint of type auto is treated as until it has been detected.
+FALLBACK = PROFILES["openai-compatible"]
+OPENAI_FAMILY = frozenset({"openai", "openai-compatible"})
+
+
+def _spellings() -> dict[str, str]:
+    table: dict[str, str] = {}
+    for profile in _ALL:
+        for spelling in (profile.name, *profile.prefixes, *profile.aliases):
+            table.setdefault(spelling, profile.name)
+    table["openai"] = "openai"  # the prefix belongs to openai-compatible, the type has its own name
+    return table
+
+
+_TYPE_SPELLINGS = _spellings()
+# URL prefix -> profile name.
+PREFIXES: dict[str, str] = {prefix: profile.name for profile in _ALL for prefix in profile.prefixes}
+
+
+def parse_backend_type(text: str) -> str | None:
+    """The canonical type name for any spelling (case, alias, prefix), `auto` too; None when unknown."""
+    folded = text.strip().lower()
+    return AUTO if folded == AUTO else _TYPE_SPELLINGS.get(folded)
+
+
+def profile_for(backend_type: str) -> Profile:
+    """The profile of a canonical type name; the OpenAI-compatible one for `auto` and anything unknown."""
+    return PROFILES.get(backend_type, FALLBACK)
+
+
+def prefix_accepts(prefix_profile: str, backend_type: str) -> bool:
+    """Whether an endpoint of `backend_type` serves the provider prefix of profile `prefix_profile`.
+
+    The OpenAI prefixes take every kind, since all speak OpenAI's API; the others only their own. `auto`
+    endpoints whose kind is not known yet are taken by the OpenAI prefixes only.
+    """
+    if prefix_profile in OPENAI_FAMILY:
+        return True
+    return prefix_profile == backend_type

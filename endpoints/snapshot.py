@@ -1,0 +1,178 @@
+"""Snapshot: the immutable picture of endpoints, health and models that every request is judged by. (pure)
+
+Built by `endpoints/loading.py` from the tables. Whatever routing would otherwise compute for each endpoint
+of each request is prepared here once: the endpoints of a provider prefix, and those that have a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from endpoints.addressing import Origin
+from endpoints.health import ROUTABLE, OperatorState, Status
+from endpoints.profiles import PREFIXES, Profile, prefix_accepts
+from endpoints.secrets import Secret
+
+UNIVERSAL = "proxy"  # the prefix of /olla/proxy, where every kind of endpoint may answer
+DEFAULT_RETRY_STATUSES = frozenset({502, 503, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits of one attempt in seconds; total 0 is no limit."""
+
+    connect: float
+    first_byte: float
+    idle: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """How an https endpoint is verified; ca_file is a path or empty for the system's authorities."""
+
+    verify: bool = True
+    ca_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """One model as an endpoint lists it."""
+
+    name: str
+    digest: str = ""
+    size_bytes: int | None = None
+    family: str = ""
+    parameter_size: str = ""
+    quantization: str = ""
+    context_length: int | None = None
+    model_type: str = ""
+    capabilities: tuple[str, ...] = ()
+    state: str = ""
+    owner: str = ""
+    modified_at: float | None = None  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRecord:
+    """An endpoint as the request path sees it: everything resolved, nothing to look up."""
+
+    id: int
+    name: str
+    backend_type: str  # canonical and detected: never `auto` once it is known
+    profile: Profile
+    url: str
+    origin: Origin
+    base_path: str  # path of the URL without trailing slash, "" for none
+    preserve_path: bool
+    priority: int
+    weight: float
+    tags: frozenset[str]
+    state: OperatorState
+    status: Status
+    status_since: float
+    next_check: float
+    check_interval: float
+    last_checked: float | None
+    last_error: str
+    latency_ms: float | None
+    # Sent with every request; set last, so they win over the client's.
+    headers: tuple[tuple[bytes, Secret], ...]
+    uses_own_key: bool
+    forward_client_auth: bool
+    retry_statuses: frozenset[int]
+    timeouts: Timeouts
+    tls: TlsOptions
+    max_concurrent: int | None
+    requests_per_minute: int | None
+    models: tuple[ListedModel, ...]
+    # Case-folded name -> name as the endpoint spells it.
+    model_names: Mapping[str, str] = field(default_factory=dict)
+    # Why the endpoint cannot be used as configured (an unset variable, say); empty when it can.
+    config_problem: str = ""
+
+    @property
+    def accepts_traffic(self) -> bool:
+        """Whether status and operator state allow new requests."""
+        return self.status in ROUTABLE and self.state is OperatorState.ACTIVE
+
+    def is_stale(self, now: float, prober_seen: float) -> bool:
+        """Whether the prober has been gone too long for the status to be believed.
+
+        Measured from the later of the planned check and the prober's last sign of life, so that neither
+        backoff nor a Retry-After rest counts as silence.
+        """
+        return now > max(self.next_check, prober_seen) + 3 * self.check_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A client-facing name and its real models, first choice first."""
+
+    name: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Endpoints in a stable order (priority high to low, then name) with what routing asks prepared."""
+
+    revision: int
+    built_at: float
+    endpoints: tuple[EndpointRecord, ...] = ()
+    aliases: Mapping[str, Alias] = field(default_factory=dict)  # by case-folded name
+    by_id: Mapping[int, EndpointRecord] = field(default_factory=dict)
+    # Prefix (or UNIVERSAL) -> every endpoint of it, whatever its status.
+    by_prefix: Mapping[str, tuple[EndpointRecord, ...]] = field(default_factory=dict)
+    # (prefix, case-folded model) -> every endpoint of the prefix that lists it.
+    by_model: Mapping[tuple[str, str], tuple[EndpointRecord, ...]] = field(default_factory=dict)
+
+    def with_model(self, prefix: str, model: str) -> tuple[EndpointRecord, ...]:
+        """Endpoints of `prefix` that list `model`, whatever their status; names match without case."""
+        return self.by_model.get((prefix, fold_model(model)), ())
+
+
+def fold_model(name: str) -> str:
+    """The form in which model names are compared. Ollama's implied tag counts: `x` is `x:latest`."""
+    return name.strip().casefold()
+
+
+def fold_names(models: Iterable[ListedModel]) -> Mapping[str, str]:
+    """Case-folded name -> spelling, with Ollama's `:latest` also reachable without its tag."""
+    names: dict[str, str] = {}
+    short: dict[str, str] = {}
+    for model in models:
+        folded = fold_model(model.name)
+        names.setdefault(folded, model.name)
+        if folded.endswith(":latest"):
+            short.setdefault(folded.removesuffix(":latest"), model.name)
+    return MappingProxyType({**short, **names})
+
+
+def build_snapshot(
+    revision: int, built_at: float, endpoints: Iterable[EndpointRecord], aliases: Iterable[Alias] = ()
+) -> Snapshot:
+    """Sort the endpoints and prepare the candidate sets of each prefix and model."""
+    ordered = tuple(sorted(endpoints, key=lambda each: (-each.priority, each.name, each.id)))
+    by_prefix: dict[str, tuple[EndpointRecord, ...]] = {UNIVERSAL: ordered}
+    for prefix, profile_name in PREFIXES.items():
+        by_prefix[prefix] = tuple(e for e in ordered if prefix_accepts(profile_name, e.backend_type))
+    by_model: dict[tuple[str, str], list[EndpointRecord]] = {}
+    for prefix, members in by_prefix.items():
+        for endpoint in members:
+            for folded in endpoint.model_names:
+                by_model.setdefault((prefix, folded), []).append(endpoint)
+    return Snapshot(
+        revision=revision,
+        built_at=built_at,
+        endpoints=ordered,
+        aliases=MappingProxyType({fold_model(alias.name): alias for alias in aliases}),
+        by_id=MappingProxyType({each.id: each for each in ordered}),
+        by_prefix=MappingProxyType(by_prefix),
+        by_model=MappingProxyType({key: tuple(value) for key, value in by_model.items()}),
+    )
+
+
+EMPTY = Snapshot(revision=-1, built_at=0.0)
