@@ -1,0 +1,270 @@
+"""httptools' callbacks -> a checked request head and its body.
+
+httptools (llhttp in its strict default mode) refuses what is not HTTP; here stand the rules that keep a request
+from being read in two ways (RFC 9112, sections 3, 6 and 11.2). `RequestParser` sees one message at a time and
+always a whole head: the connection cuts its input accordingly, so that the size of a head is exact and pipelined
+requests wait as bytes.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+import msgspec
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from olla_site.server.limits import (
+    MAX_HEADERS,
+    BodyBudget,
+    bad_request,
+    body_too_large,
+    headers_too_large,
+    may_chunk,
+    overloaded,
+)
+from proxy.errors import OllaError
+
+_WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"x-request-id"})
+
+
+class RequestHead(msgspec.Struct):
+    """A request as its head describes it; names of headers in lower case, in the order of the wire."""
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    http_version: str
+    headers: list[tuple[bytes, bytes]]
+    watched: dict[bytes, bytes]
+    keep_alive: bool
+    length: int
+    chunked: bool
+    websocket: bool
+
+    @property
+    def path(self) -> str:
+        """The path percent-decoded, as ASGI wants it."""
+        text = self.raw_path.decode("ascii")
+        return unquote(text) if "%" in text else text
+
+    @property
+    def has_body(self) -> bool:
+        """Whether body bytes follow the head."""
+        return self.chunked or self.length > 0
+
+
+class RequestParser:
+    """The parser of one connection: `parse_head`, then `feed` until `complete`, then `take_body`."""
+
+    __slots__ = (
+        "_body",
+        "_budget",
+        "_headers",
+        "_in_head",
+        "_max_body",
+        "_parser",
+        "_received",
+        "_repeated",
+        "_target",
+        "_watched",
+        "complete",
+        "size",
+    )
+
+    def __init__(self, budget: BodyBudget, max_body: int) -> None:
+        self._budget = budget
+        self._max_body = max_body
+        self._body: list[bytes] = []
+        self.size = 0
+        self._restart()
+
+    def _restart(self) -> None:
+        self._parser = HttpRequestParser(self)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._watched: dict[bytes, bytes] = {}
+        self._repeated: set[bytes] = set()
+        self._in_head = True
+        self._received = 0
+        self.complete = False
+
+    # What the connection calls
+
+    def parse_head(self, raw: bytes) -> RequestHead:
+        """The checked head of the request that starts with `raw`, which ends with its empty line.
+
+        Raises OllaError when it must not be passed on.
+        """
+        self._begin()
+        upgrade = False
+        try:
+            self._parser.feed_data(raw)
+        except HttpParserUpgrade:
+            upgrade = True
+        except HttpParserError as error:
+            raise _translated(error) from None
+        head = self._build_head()
+        if upgrade and not head.websocket:
+            # An offer we do not take (h2c, from Java's client with every first request) is ignored (RFC 9110,
+            # 7.8). llhttp would take the body for the new protocol's bytes: parse again without the offer.
+            self._restart()
+            return self.parse_head(_without_upgrade(raw))
+        return head
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the body. Raises OllaError: bad framing, too large, or no memory left for it."""
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            raise _translated(error) from None
+        if not may_chunk(self._received, self.size):
+            raise bad_request("The chunked body has more framing than content.")
+
+    def take_body(self) -> bytes:
+        """The whole body, handed over; the budget stays charged until `release`."""
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        return body
+
+    def release(self) -> None:
+        """Give the body's bytes back to the budget; repeating does no harm."""
+        self._budget.used -= self.size
+        self.size = 0
+        self._body = []
+
+    # A head of which only a part has come
+
+    @staticmethod
+    def build_checker() -> HttpRequestParser:
+        """A parser without callbacks, which keeps nothing and only judges syntax."""
+        return HttpRequestParser(object())
+
+    @staticmethod
+    def check(checker: HttpRequestParser, fresh: bytes) -> None:
+        """Raise OllaError when the head begun can no longer become a request."""
+        try:
+            checker.feed_data(fresh)
+        except HttpParserError as error:
+            raise _translated(error) from None
+
+    # What httptools calls
+
+    def on_url(self, url: bytes) -> None:
+        """The request target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header line; trailers (after the head) are dropped."""
+        if not self._in_head:
+            return
+        name = name.lower()
+        if value and value[-1] in b" \t":
+            value = value.rstrip(b" \t")
+        if name in _WATCHED:
+            if name in self._watched:
+                self._repeated.add(name)
+            else:
+                self._watched[name] = value
+        elif b"_" in name:
+            # WSGI-style names cannot tell X_Forwarded_For from X-Forwarded-For: dropped, as nginx does.
+            return
+        self._headers.append((name, value))
+        if len(self._headers) > MAX_HEADERS:
+            raise headers_too_large(MAX_HEADERS)
+
+    def on_headers_complete(self) -> None:
+        """The empty line after the head."""
+        self._in_head = False
+
+    def on_body(self, data: bytes) -> None:
+        """Some bytes of the body."""
+        more = len(data)
+        size = self.size + more
+        if 0 < self._max_body < size:
+            raise body_too_large(self._max_body)
+        if not self._budget.may_hold(size, more):
+            raise overloaded()
+        self._budget.used += more
+        self.size = size
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """The last byte of the request."""
+        self.complete = True
+
+    # Rules
+
+    def _build_head(self) -> RequestHead:
+        parser, watched = self._parser, self._watched
+        method = parser.get_method().decode("ascii")
+        version = parser.get_http_version()
+        self._check_framing(version)
+        raw_path, query = _split_target(self._target, watched.get(b"host"))
+        if method == "CONNECT":
+            raise bad_request("CONNECT is not supported.")
+        return RequestHead(
+            method=method,
+            raw_path=raw_path,
+            query=query,
+            http_version=version,
+            headers=self._headers,
+            watched=watched,
+            keep_alive=parser.should_keep_alive(),
+            length=int(watched.get(b"content-length", b"0")),
+            chunked=b"transfer-encoding" in watched,
+            websocket=_asks_for_websocket(method, version, parser.should_upgrade(), watched),
+        )
+
+    def _check_framing(self, version: str) -> None:
+        watched = self._watched
+        if version not in {"1.1", "1.0"}:
+            raise bad_request("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+        if version == "1.1" and b"host" not in watched:
+            raise bad_request("The Host header is missing.")
+        for name in (b"host", b"content-length", b"transfer-encoding"):
+            if name in self._repeated:
+                raise bad_request(f"The {name.decode()} header appears twice.")
+        coding = watched.get(b"transfer-encoding")
+        if coding is None:
+            return
+        if coding.lower() != b"chunked" or version == "1.0":
+            raise bad_request("Only Transfer-Encoding: chunked is understood, and only in HTTP/1.1.")
+        if b"content-length" in watched:
+            raise bad_request("Content-Length and Transfer-Encoding exclude each other.")
+
+
+def _translated(error: HttpParserError) -> OllaError:
+    """Our own error that a callback raised, or a 400 with the parser's reason."""
+    cause = error.__context__
+    if isinstance(error, HttpParserCallbackError) and isinstance(cause, OllaError):
+        return cause
+    return bad_request(f"This is not valid HTTP: {error}.")
+
+
+def _split_target(target: bytes, host: bytes | None) -> tuple[bytes, bytes]:
+    """Path and query of a request target, both as sent (RFC 9112, 3.2)."""
+    if not target.startswith(b"/"):
+        scheme, separator, rest = target.partition(b"://")
+        authority, slash, path = rest.partition(b"/")
+        if not separator or scheme.lower() not in {b"http", b"https"} or authority != host:
+            raise bad_request("The request target must be a path.")
+        target = slash + path or b"/"
+    if b"#" in target:
+        raise bad_request("The request target must not have a fragment.")
+    raw_path, _, query = target.partition(b"?")
+    return raw_path, query
+
+
+def _asks_for_websocket(method: str, version: str, upgrade: bool, watched: dict[bytes, bytes]) -> bool:
+    wanted = watched.get(b"upgrade", b"").lower() == b"websocket"
+    bare = b"content-length" not in watched and b"transfer-encoding" not in watched
+    return upgrade and wanted and bare and method == "GET" and version == "1.1"
+
+
+def _without_upgrade(raw: bytes) -> bytes:
+    """`raw` without its Upgrade lines; llhttp has refused folded lines before."""
+    return b"\r\n".join(line for line in raw.split(b"\r\n") if not line.lower().startswith(b"upgrade:"))

@@ -1,0 +1,79 @@
+"""What `runserver` and `serve` share: the banner, the first start, the server with its prober."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import ipaddress
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from daphne.endpoints import build_endpoint_description_strings
+
+from olla_site.server.prober_child import ProberChild, has_prober
+from olla_site.server.server import Address, OllaServer
+
+Write = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to serve: where, with or without the prober, with signals or (under the reloader) not."""
+
+    host: str
+    port: int
+    prober: bool = True
+    signal_handlers: bool = True
+    shutdown_timeout: float | None = None
+
+
+def prepare_first_start(stdout: Any) -> None:
+    """Make database and first account ready, where the installation brings `olla_site.first_start`."""
+    if importlib.util.find_spec("olla_site.first_start") is not None:
+        importlib.import_module("olla_site.first_start").prepare(stdout)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server bound to `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def build_banner(addresses: list[Address]) -> str:
+    """What to tell the person who started the server; the first line names the bound address."""
+    host, port = addresses[0]
+    shown = f"[{host}]" if ":" in host else host
+    lines = [f"Olla listens on http://{shown}:{port}/"]
+    if is_loopback(host):
+        lines.append("Only this machine can reach it. Set OLLA_HOST=0.0.0.0 to open it to others.")
+    lines.append("Quit with Ctrl-C.")
+    return "\n".join(lines)
+
+
+def serve(application: Any, plan: Plan, write: Write) -> int:
+    """Serve until the end and return the exit code; `write` gets the banner once the doors are open."""
+    prober = ProberChild() if plan.prober and has_prober() else None
+
+    def listening(addresses: list[Address]) -> None:
+        write(build_banner(addresses))
+        if prober is not None:
+            prober.start(time.monotonic())
+            server.on_sweep.append(lambda _: prober.check(time.monotonic()))
+
+    server = OllaServer(
+        application,
+        endpoints=build_endpoint_description_strings(host=plan.host, port=plan.port),
+        signal_handlers=plan.signal_handlers,
+        shutdown_timeout=plan.shutdown_timeout,
+        on_listening=listening,
+    )
+    try:
+        server.run()
+    finally:
+        if prober is not None:
+            prober.stop()
+    return server.exit_code

@@ -1,0 +1,128 @@
+"""Servers under test as processes of their own, on ephemeral ports, ended by process id."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).resolve().parent.parent
+_BANNER = re.compile(r"listens on http://(\S+?):(\d+)/")
+_DEADLINE = 60.0
+
+
+class LiveServer:
+    """A running server: `with LiveServer() as server: ... server.url`.
+
+    By default it is `manage.py serve --port 0 --no-prober` on a fresh data folder; `env` adds to its
+    environment, `args` to its command line. With `app="module:name"` it is OllaServer around that ASGI
+    application alone, without Django's applications (`tests/server/serve_app.py`).
+    """
+
+    def __init__(
+        self,
+        *,
+        env: dict[str, str] | None = None,
+        args: Sequence[str] = ("--no-prober",),
+        app: str | None = None,
+        data_dir: Path | None = None,
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="olla-live-")
+        folder = Path(self._folder.name)
+        self.data_dir = data_dir or folder / "data"
+        self._output = folder / "output"
+        if app is None:
+            command = ["manage.py", "serve", "--host", "127.0.0.1", "--port", "0", *args]
+        else:
+            command = ["-m", "tests.server.serve_app", app]
+        self._argv = [sys.executable, "-X", "faulthandler", *command]
+        self._env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("OLLA_")},
+            "DJANGO_SETTINGS_MODULE": "olla_site.settings",
+            "OLLA_DATA_DIR": str(self.data_dir),
+            **(env or {}),
+        }
+        self.host = "127.0.0.1"
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The server's address, without a slash at its end."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def output(self) -> str:
+        """Everything the server wrote so far, standard error included."""
+        return self._output.read_text(errors="replace")
+
+    def start(self) -> LiveServer:
+        """Start it and wait for its banner, which it prints once it listens."""
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                self._argv,
+                cwd=ROOT,
+                env=self._env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+        end = time.monotonic() + _DEADLINE
+        while time.monotonic() < end:
+            found = _BANNER.search(self.output())
+            if found:
+                self.host, self.port = found[1], int(found[2])
+                return self
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        self.stop()
+        raise AssertionError(f"The server did not start:\n{self.output()}")
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = _DEADLINE) -> int:
+        """Wait until it has ended; its exit code."""
+        assert self.process is not None
+        return self.process.wait(timeout)
+
+    def stop(self) -> int:
+        """End it at once (a second signal cuts what is open); its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(0.5)
+            except subprocess.TimeoutExpired:
+                self.process.send_signal(signal.SIGTERM)
+                try:
+                    self.process.wait(10)
+                except subprocess.TimeoutExpired:
+                    self.process.kill()
+        return self.process.wait()
+
+    def __enter__(self) -> LiveServer:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if kind is not None:
+            sys.stderr.write(self.output()[-8000:])
+        self._folder.cleanup()
