@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from endpoints.secrets import Secret
@@ -42,6 +42,34 @@ class Origin:
         """The Host header value: host with brackets for IPv6, port unless it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if DEFAULT_PORTS[self.scheme] == self.port else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """How an https endpoint proves who it is. `ca_file` replaces the system's authorities."""
+
+    verify: bool = True
+    ca_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes: origin, TLS options and how many connections it may have (0 is no limit).
+
+    Build it once per endpoint and keep it: connections are shared by all targets of one origin and TLS options.
+    """
+
+    origin: Origin
+    tls: TLS = TLS()
+    max_connections: int = 0
+    key: str = field(
+        init=False, repr=False, compare=False
+    )  # a str caches its hash: the pool look-up of every request
+
+    def __post_init__(self) -> None:
+        origin, tls = self.origin, self.tls
+        options = f"{tls.verify:d} {tls.ca_file}" if origin.scheme == "https" else ""
+        object.__setattr__(self, "key", f"{origin.scheme} {origin.host.lower()} {origin.port} {options}")
 
 
 def parse_origin(url: str) -> Origin:

@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.utils.crypto import salted_hmac
 
 MIB = 1024 * 1024
 
@@ -60,7 +61,7 @@ class Conf:
     discovery_interval: float = option(300.0, "Seconds between model discoveries of an endpoint.", minimum=5)
     discovery_timeout: float = option(30.0, "Seconds one model discovery may take.", minimum=0.1)
     probe_concurrency: int = option(32, "Endpoints probed at once.", minimum=1)
-    snapshot_interval: float = option(1.0, "Seconds between looks for changed endpoints.", minimum=0.05)
+    snapshot_interval: float = option(0.5, "Seconds between looks for changed endpoints.", minimum=0.05)
     env_allow: tuple[str, ...] = option(
         ("*_API_KEY", "*_TOKEN", "OLLA_BACKEND_*"),
         "Names of environment variables that `${...}` in credentials may read.",
@@ -76,10 +77,6 @@ class Conf:
     allow_scripts: bool = option(
         False,
         "Send `sandbox allow-scripts` instead of `sandbox` with relayed answers (never same-origin).",
-    )
-    cors_origins: tuple[str, ...] = option(
-        ("*",),
-        "Origins whose pages may call the API; `*` is any, empty turns CORS off.",
     )
     trusted_proxies: tuple[str, ...] = option(
         (),
@@ -152,3 +149,9 @@ def _forget(*, setting: str, **_: object) -> None:
 
 
 setting_changed.connect(_forget, dispatch_uid="endpoints.conf")
+
+
+@lru_cache(maxsize=1)
+def installation_id() -> str:
+    """A short name of this installation that reveals nothing: the same in all its processes, other elsewhere."""
+    return salted_hmac("olla.installation", "id", secret=settings.SECRET_KEY).hexdigest()[:12]

@@ -8,10 +8,9 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from time import monotonic
 
-from endpoints.addressing import AddressError, Origin, check_address
+from endpoints.addressing import TLS, AddressError, Origin, Target, check_address
 from endpoints.failures import NotConnected, NotConnectedReason
 from endpoints.http1 import Connection
 
@@ -22,34 +21,6 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 # a second.
 NEXT_ADDRESS_AFTER = 2.0
 OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
-
-
-@dataclass(frozen=True, slots=True)
-class TLS:
-    """How an https endpoint proves who it is. `ca_file` replaces the system's authorities."""
-
-    verify: bool = True
-    ca_file: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a request goes: origin, TLS options and how many connections it may have (0 is no limit).
-
-    Build it once per endpoint and keep it: connections are shared by all targets of one origin and TLS options.
-    """
-
-    origin: Origin
-    tls: TLS = TLS()
-    max_connections: int = 0
-    key: str = field(
-        init=False, repr=False, compare=False
-    )  # a str caches its hash: the pool look-up of every request
-
-    def __post_init__(self) -> None:
-        origin, tls = self.origin, self.tls
-        options = f"{tls.verify:d} {tls.ca_file}" if origin.scheme == "https" else ""
-        object.__setattr__(self, "key", f"{origin.scheme} {origin.host.lower()} {origin.port} {options}")
 
 
 async def resolve_by_system(host: str, port: int) -> list[str]:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from django.db import DatabaseError, connection
 
 from endpoints import tasks
-from endpoints.addressing import build_auth_headers, merge_headers, parse_origin
+from endpoints.addressing import TLS, build_auth_headers, merge_headers, parse_origin
 from endpoints.conf import conf
 from endpoints.fields import UnreadableSecret
 from endpoints.health import OperatorState, Status
@@ -35,6 +35,7 @@ from endpoints.models import (
     ProberLease,
     Revision,
 )
+from endpoints.outgoing import Limits
 from endpoints.profiles import AUTO, profile_for
 from endpoints.secrets import Secret, SecretError, expand_placeholders
 from endpoints.snapshot import (
@@ -44,13 +45,13 @@ from endpoints.snapshot import (
     EndpointRecord,
     ListedModel,
     Snapshot,
-    Timeouts,
-    TlsOptions,
     build_snapshot,
     fold_names,
 )
 
 logger = logging.getLogger(__name__)
+
+_FORWARD = {ForwardClientAuth.YES.value: True, ForwardClientAuth.NO.value: False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,6 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
         headers, problem = read_credentials(endpoint, env), ""
     except SecretError as error:
         headers, problem = (), str(error)
-    forward = {ForwardClientAuth.YES.value: True, ForwardClientAuth.NO.value: False}
     return EndpointRecord(
         id=endpoint.pk,
         name=endpoint.name,
@@ -142,15 +142,15 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
         latency_ms=health.latency_ms,
         headers=headers,
         uses_own_key=endpoint.auth_type != "none" or bool(headers),
-        forward_client_auth=forward.get(endpoint.forward_client_auth, profile.forward_client_auth),
+        forward_client_auth=_FORWARD.get(endpoint.forward_client_auth),
         retry_statuses=parse_statuses(endpoint.retry_statuses),
-        timeouts=Timeouts(
+        limits=Limits(
             connect=endpoint.connect_timeout or settings.connect_timeout,
             first_byte=endpoint.first_byte_timeout or settings.first_byte_timeout,
             idle=endpoint.idle_timeout or settings.idle_timeout,
             total=endpoint.total_timeout or settings.total_timeout,
         ),
-        tls=TlsOptions(endpoint.verify_tls, endpoint.ca_file),
+        tls=TLS(endpoint.verify_tls, endpoint.ca_file),
         max_concurrent=endpoint.max_concurrent,
         requests_per_minute=endpoint.requests_per_minute,
         models=models,

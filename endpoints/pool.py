@@ -7,7 +7,8 @@ from collections import deque
 from math import inf
 from time import monotonic
 
-from endpoints.dialing import Dialer, Target
+from endpoints.addressing import Target
+from endpoints.dialing import Dialer
 from endpoints.failures import NotConnected, NotConnectedReason
 from endpoints.http1 import Connection
 

@@ -10,31 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from endpoints.addressing import Origin
+from endpoints.addressing import TLS, Origin
 from endpoints.health import ROUTABLE, OperatorState, Status
+from endpoints.outgoing import Limits
 from endpoints.profiles import PREFIXES, Profile, prefix_accepts
 from endpoints.secrets import Secret
 
 UNIVERSAL = "proxy"  # the prefix of /olla/proxy, where every kind of endpoint may answer
 DEFAULT_RETRY_STATUSES = frozenset({502, 503, 429})
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Limits of one attempt in seconds; total 0 is no limit."""
-
-    connect: float
-    first_byte: float
-    idle: float
-    total: float
-
-
-@dataclass(frozen=True, slots=True)
-class TlsOptions:
-    """How an https endpoint is verified; ca_file is a path or empty for the system's authorities."""
-
-    verify: bool = True
-    ca_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +64,10 @@ class EndpointRecord:
     # Sent with every request; set last, so they win over the client's.
     headers: tuple[tuple[bytes, Secret], ...]
     uses_own_key: bool
-    forward_client_auth: bool
+    forward_client_auth: bool | None  # None: as the profile and the route say
     retry_statuses: frozenset[int]
-    timeouts: Timeouts
-    tls: TlsOptions
+    limits: Limits
+    tls: TLS
     max_concurrent: int | None
     requests_per_minute: int | None
     models: tuple[ListedModel, ...]

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 
-from endpoints.addressing import Origin
-from endpoints.dialing import TLS, Dialer, Resolver, Target, resolve_by_system
+from endpoints.addressing import TLS, Origin, Target
+from endpoints.dialing import Dialer, Resolver, resolve_by_system
 from endpoints.failures import (
     BadAnswer,
     DoorError,
@@ -56,8 +56,10 @@ class Transport(httpx.AsyncBaseTransport):
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def send(self, target: Target, request: Request, limits: Limits = DEFAULT_LIMITS) -> Answer:
-        """Send one request and wait for the head of its answer.
+    async def send(
+        self, target: Target, request: Request, limits: Limits = DEFAULT_LIMITS, *, fresh: bool = False
+    ) -> Answer:
+        """Send one request and wait for the head of its answer; `fresh` takes no pooled connection.
 
         Raises DoorError; ValueError when the request's bytes would not mean what they say. The caller owns the
         answer: read it to the end or `aclose()` it.
@@ -69,7 +71,7 @@ class Transport(httpx.AsyncBaseTransport):
             pool = self._pools[target.key] = Pool(self._dialer)
         if self._sweeper is None:
             self._start_sweeper()
-        connection = pool.take_idle(started)
+        connection = None if fresh else pool.take_idle(started)
         if connection is None:
             connection = await pool.open(target, limits.connect)
         if self._closed:

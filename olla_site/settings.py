@@ -14,6 +14,8 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
+from proxy.headers import EXPOSED
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -177,3 +179,14 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {name: {"level": LOG_LEVEL} for name in ("olla_site", "endpoints", "proxy", "translation")},
 }
+
+# CORS of the API door (django-cors-headers). Everyone may call it from a page by default, never with cookies.
+CORS_URLS_REGEX = r"^/(olla(/|$)|internal/health$|version$)"
+_cors_origins = env_list("OLLA_CORS_ORIGINS") if "OLLA_CORS_ORIGINS" in os.environ else ["*"]
+CORS_ALLOW_ALL_ORIGINS = _cors_origins == ["*"]
+CORS_ALLOWED_ORIGINS = [] if CORS_ALLOW_ALL_ORIGINS else _cors_origins
+CORS_ALLOW_METHODS = ["GET", "POST", "OPTIONS"]
+CORS_ALLOW_HEADERS = ["content-type", "authorization", "x-api-key", "anthropic-version", "anthropic-beta"]
+CORS_ALLOW_CREDENTIALS = False
+CORS_PREFLIGHT_MAX_AGE = 300
+CORS_EXPOSE_HEADERS = list(EXPOSED)

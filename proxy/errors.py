@@ -95,15 +95,26 @@ class ErrorShape(StrEnum):
 
 
 class OllaError(Exception):
-    """A refusal or failure with a code of ours; `headers` are extra response headers, lower-case names."""
+    """A refusal or failure with a code of ours.
+
+    `headers` are extra response headers; `endpoint` names the backend it happened at, when it did at one;
+    `status` replaces the code's own.
+    """
 
     def __init__(
-        self, code: ErrorCode, message: str, *, headers: tuple[tuple[bytes, bytes], ...] = (), status: int = 0
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        endpoint: str | None = None,
+        status: int = 0,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.headers = headers
+        self.endpoint = endpoint
         self.status = status or STATUSES[code]
 
 
@@ -130,11 +141,9 @@ def build_context(endpoint: str | None, request_id: str, now: datetime | None = 
     return {"endpoint": endpoint, "request_id": request_id, "timestamp": stamp}
 
 
-def build_error_body(
-    error: OllaError, request_id: str, shape: ErrorShape = ErrorShape.OPENAI, endpoint: str | None = None
-) -> bytes:
+def build_error_body(error: OllaError, request_id: str, shape: ErrorShape = ErrorShape.OPENAI) -> bytes:
     """The JSON body of an error in the client's shape."""
-    context = build_context(endpoint, request_id)
+    context = build_context(error.endpoint, request_id)
     if shape is ErrorShape.OLLAMA:
         return msgspec.json.encode({"error": error.message, "code": error.code, "olla_context": context})
     kind = error_type(error.status)

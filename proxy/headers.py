@@ -1,1 +1,162 @@
-"""To be written: headers."""
+"""What crosses in each direction, and the X-Olla-* names. (pure)
+
+Upstream: the client's headers in their order, less what must not cross, then ours, then the endpoint's own
+(which win). Downstream: the backend's in their order, less what must not reach a browser of this site.
+RFC 9110 section 7.6.1 for hop-by-hop fields.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from functools import lru_cache
+
+from endpoints.profiles import PREFIXES
+from endpoints.snapshot import EndpointRecord
+from proxy.inbound import Inbound, RawHeaders
+
+HOP_BY_HOP = frozenset({
+    b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
+    b"trailer", b"trailers", b"transfer-encoding", b"upgrade", b"http2-settings",
+})  # fmt: skip
+CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+# Set anew below, or nothing a backend should see (Ollama answers 403 to a foreign Origin).
+_NOT_UPSTREAM = HOP_BY_HOP | {
+    b"host", b"content-length", b"expect", b"cookie", b"origin", b"referer", b"x-csrftoken", b"x-auth-token",
+    b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port",
+    b"x-real-ip", b"x-proxied-by", b"x-model",
+}  # fmt: skip
+_NOT_UPSTREAM_STARTS = (b"sec-", b"access-control-request-", b"x-olla-")
+# A backend's page must never act as this site, whose origin the admin shares.
+_NOT_DOWNSTREAM = HOP_BY_HOP | CREDENTIALS | {
+    b"set-cookie", b"set-cookie2", b"clear-site-data", b"strict-transport-security", b"service-worker-allowed",
+    b"refresh", b"alt-svc", b"report-to", b"reporting-endpoints", b"nel", b"x-auth-token",
+    b"content-security-policy", b"content-security-policy-report-only", b"x-content-type-options",
+    b"x-served-by", b"public-key-pins",
+}  # fmt: skip
+_NOT_DOWNSTREAM_STARTS = (b"access-control-", b"x-olla-")
+_LOCAL_SUFFIXES = (
+    ".local",
+    ".localhost",
+    ".lan",
+    ".internal",
+    ".home.arpa",
+    ".svc",
+    ".test",
+    ".home",
+    ".intranet",
+)
+SANDBOX = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"sandbox"),
+)  # fmt: skip
+EXPOSED = (
+    "X-Olla-Request-ID", "X-Olla-Endpoint", "X-Olla-Backend-Type", "X-Olla-Model", "X-Olla-Model-Used",
+    "X-Olla-Response-Time", "X-Olla-Routing-Strategy", "X-Olla-Routing-Decision", "X-Olla-Routing-Reason",
+    "X-Olla-Mode", "X-Olla-Sticky-Session", "X-Olla-Sticky-Key-Source", "X-Olla-Session-ID", "Retry-After",
+)  # fmt: skip
+
+
+def named_in_connection(headers: RawHeaders) -> frozenset[bytes]:
+    """Header names the sender listed in Connection, which end at this hop."""
+    values = [value for name, value in headers if name.lower() == b"connection"]
+    return frozenset(token.strip().lower() for value in values for token in value.split(b","))
+
+
+def may_forward_credentials(endpoint: EndpointRecord, prefix: str) -> bool:
+    """Whether the client's own key may reach this endpoint (docs/architecture.md, Secrets)."""
+    if is_public_plain(endpoint):
+        return False
+    if endpoint.forward_client_auth is not None:
+        return endpoint.forward_client_auth
+    own_route = PREFIXES.get(prefix) == endpoint.profile.name
+    return own_route or endpoint.profile.forward_client_auth
+
+
+def is_public_plain(endpoint: EndpointRecord) -> bool:
+    """Whether requests travel in clear text to what may be a public address."""
+    return endpoint.origin.scheme == "http" and not is_local_host(endpoint.origin.host)
+
+
+@lru_cache(maxsize=1024)
+def is_local_host(host: str) -> bool:
+    """Whether a host is surely in a private network: a private address, or a name no public zone has."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return "." not in name or name.endswith(_LOCAL_SUFFIXES)
+
+
+def build_upstream_headers(
+    inbound: Inbound, endpoint: EndpointRecord, body_length: int, via: bytes, product: bytes
+) -> RawHeaders:
+    """The exact header list of one attempt. `via` is our Via entry, `product` the X-Proxied-By value."""
+    dropped = named_in_connection(inbound.headers)
+    own = {name.lower() for name, _ in endpoint.headers}
+    withheld = own if may_forward_credentials(endpoint, inbound.prefix) else own | CREDENTIALS
+    headers: RawHeaders = [(b"Host", endpoint.origin.authority.encode("latin-1"))]
+    vias, forwarded = [], []
+    for name, value in inbound.headers:
+        if name == b"via":
+            vias.append(value)
+        elif name == b"x-forwarded-for":
+            forwarded.append(value)
+        if name in _NOT_UPSTREAM or name in dropped or name in withheld or b"_" in name:
+            continue
+        if not name.startswith(_NOT_UPSTREAM_STARTS):
+            headers.append((name, value))
+    if body_length or inbound.method in ("POST", "PUT", "PATCH"):
+        headers.append((b"Content-Length", b"%d" % body_length))
+    headers += _forwarding_headers(inbound, forwarded)
+    headers.append((b"Via", b", ".join([*vias, via])))
+    headers.append((b"X-Proxied-By", product))
+    headers.extend((name, value.reveal().encode("latin-1", "replace")) for name, value in endpoint.headers)
+    return headers
+
+
+def _forwarding_headers(inbound: Inbound, forwarded: list[bytes]) -> RawHeaders:
+    client = inbound.client.encode("latin-1", "replace")
+    headers: RawHeaders = []
+    if client:
+        headers.append((b"X-Real-IP", client))
+        headers.append((b"X-Forwarded-For", b", ".join([*forwarded, client])))
+    headers.append((b"X-Forwarded-Proto", inbound.scheme.encode("latin-1", "replace")))
+    if inbound.host:
+        headers.append((b"X-Forwarded-Host", inbound.host.encode("latin-1", "replace")))
+    if inbound.model:
+        # Names beyond Latin-1 cannot travel in a header as they are (RFC 9110 section 5.5).
+        headers.append((b"X-Model", header_text(inbound.model)))
+    return headers
+
+
+def build_downstream_headers(headers: Iterable[tuple[bytes, bytes]], endpoint: EndpointRecord) -> RawHeaders:
+    """The backend's headers that may reach the client, in their order, spelling and multiplicity."""
+    received = list(headers)
+    dropped = named_in_connection(received)
+    own = {name.lower() for name, _ in endpoint.headers}
+    kept: RawHeaders = []
+    for name, value in received:
+        lowered = name.lower()
+        if lowered in _NOT_DOWNSTREAM or lowered in dropped or lowered in own:
+            continue
+        if not lowered.startswith(_NOT_DOWNSTREAM_STARTS):
+            kept.append((name, value))
+    return kept
+
+
+def header_text(text: str) -> bytes:
+    """Text as a header value: control characters removed, what Latin-1 lacks replaced, at most 500 bytes."""
+    return "".join(char for char in text if char.isprintable()).encode("latin-1", "replace")[:500]
+
+
+def backend_type_header(endpoint: EndpointRecord, prefix: str) -> bytes:
+    """X-Olla-Backend-Type: the kind that answered, but always `openai` on the OpenAI prefixes."""
+    if prefix.startswith("openai"):
+        return b"openai"
+    return endpoint.profile.header_name.encode()
+
+
+def has_looped(headers: RawHeaders, via_token: bytes) -> bool:
+    """Whether a Via entry carries this installation's own token."""
+    return any(name == b"via" and via_token in value for name, value in headers)

@@ -1,1 +1,70 @@
-"""To be written: selection."""
+"""Choosing one endpoint among candidates: least-connections, priority, round-robin. (pure)
+
+Every policy weighs an endpoint by its own weight times the weight of its status. Candidates come in the
+snapshot's stable order; `cursor` is a counter that the caller advances once per pick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+from endpoints.health import STATUS_WEIGHTS
+from endpoints.snapshot import EndpointRecord
+
+# A last-resort candidate (status stale or unknown) still needs some weight to be compared by.
+_LEAST_WEIGHT = 0.01
+
+
+class Policy(StrEnum):
+    """The load-balancing policies an operator can name."""
+
+    LEAST_CONNECTIONS = "least-connections"
+    PRIORITY = "priority"
+    ROUND_ROBIN = "round-robin"
+
+
+def weight_of(endpoint: EndpointRecord) -> float:
+    """Endpoint weight times status weight."""
+    return max(endpoint.weight * STATUS_WEIGHTS.get(endpoint.status, 0.0), _LEAST_WEIGHT)
+
+
+def choose_endpoint(
+    policy: Policy, candidates: Sequence[EndpointRecord], in_flight: Mapping[int, int], cursor: int
+) -> EndpointRecord:
+    """One of `candidates` (not empty). `in_flight` counts open requests by endpoint id; absent is none."""
+    if len(candidates) == 1:
+        return candidates[0]
+    if policy is Policy.ROUND_ROBIN:
+        return _by_turns(candidates, cursor)
+    if policy is Policy.PRIORITY:
+        top = max(each.priority for each in candidates)
+        return _by_turns([each for each in candidates if each.priority == top], cursor)
+    return _least_loaded(candidates, in_flight, cursor)
+
+
+def _least_loaded(
+    candidates: Sequence[EndpointRecord], in_flight: Mapping[int, int], cursor: int
+) -> EndpointRecord:
+    """The smallest load after taking one more, per weight; equals take turns."""
+    loads = [(in_flight.get(each.id, 0) + 1) / weight_of(each) for each in candidates]
+    least = min(loads)
+    tied = [each for each, load in zip(candidates, loads, strict=True) if load <= least * 1.000001]
+    return tied[cursor % len(tied)]
+
+
+def _by_turns(candidates: Sequence[EndpointRecord], cursor: int) -> EndpointRecord:
+    """Weighted turns without state: the cursor walks the golden ratio through the candidates' shares.
+
+    A low-discrepancy sequence keeps every run of picks close to the weights, where a random draw would not,
+    and unlike a block schedule it does not send bursts to the heaviest.
+    """
+    weights = [weight_of(each) for each in candidates]
+    if min(weights) == max(weights):
+        return candidates[cursor % len(candidates)]
+    point = (cursor * 0.6180339887498949) % 1.0 * sum(weights)
+    for each, weight in zip(candidates, weights, strict=True):
+        point -= weight
+        if point < 0:
+            return each
+    return candidates[-1]

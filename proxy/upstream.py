@@ -1,1 +1,79 @@
-"""To be written: upstream."""
+"""One attempt: a request sent to one endpoint through the network door.
+
+The door (connection pools included) belongs to this process's event loop and is made on first use.
+"""
+
+from __future__ import annotations
+
+from endpoints.conf import installation_id
+from endpoints.snapshot import EndpointRecord
+from endpoints.transport import Answer, NothingReceived, Request, Target, Transport
+from proxy.headers import build_upstream_headers
+from proxy.inbound import Inbound, join_target
+from proxy.product import PROXIED_BY
+
+_REMEMBERED_TARGETS = 4096
+
+
+def via_token() -> bytes:
+    """What our Via entries carry, by which a request that comes round again is known."""
+    return f"olla-{installation_id()}".encode()
+
+
+class Door:
+    """The network door of this process with the target of each endpoint at hand."""
+
+    def __init__(self) -> None:
+        self.transport = Transport()
+        self._targets: dict[int, tuple[EndpointRecord, Target]] = {}
+        self._via = b"1.1 " + via_token()
+
+    def _target(self, endpoint: EndpointRecord) -> Target:
+        known = self._targets.get(endpoint.id)
+        if known is not None and known[0] is endpoint:
+            return known[1]
+        if len(self._targets) >= _REMEMBERED_TARGETS:
+            self._targets.clear()
+        target = Target(endpoint.origin, endpoint.tls)
+        self._targets[endpoint.id] = (endpoint, target)
+        return target
+
+    async def send(self, endpoint: EndpointRecord, inbound: Inbound) -> Answer:
+        """Send the request and wait for the answer's head. Raises DoorError.
+
+        A pooled connection that died before any answer byte says nothing of the endpoint: the request goes out
+        once more, on a fresh one.
+        """
+        request = self._build(endpoint, inbound)
+        target = self._target(endpoint)
+        try:
+            return await self.transport.send(target, request, endpoint.limits)
+        except NothingReceived as error:
+            if not error.reused:
+                raise
+        return await self.transport.send(target, request, endpoint.limits, fresh=True)
+
+    def _build(self, endpoint: EndpointRecord, inbound: Inbound) -> Request:
+        path = join_target(endpoint.base_path, inbound.path, preserve=endpoint.preserve_path).encode("ascii")
+        return Request(
+            method=inbound.method.encode("ascii"),
+            path=path + b"?" + inbound.query if inbound.query else path,
+            headers=build_upstream_headers(inbound, endpoint, len(inbound.body), self._via, PROXIED_BY),
+            body=inbound.body,
+        )
+
+
+_doors: list[Door] = []
+
+
+def door() -> Door:
+    """The door of this process."""
+    if not _doors:
+        _doors.append(Door())
+    return _doors[0]
+
+
+async def close_door() -> None:
+    """Close every upstream connection; the next request opens a new door."""
+    while _doors:
+        await _doors.pop().transport.aclose()

@@ -1,0 +1,96 @@
+"""The two doors: machine traffic to APIHandler, pages to Django, sockets to Channels.
+
+Every request passes the Host policy first. Background work (the snapshot loader) starts with the ASGI
+lifespan, or with the first request under a server that speaks none.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "olla_site.settings")
+
+import django
+
+django.setup()
+
+from channels.routing import URLRouter
+from django.core.handlers.asgi import ASGIHandler
+
+from endpoints import loading
+from olla_site.handler import APIHandler, Receive, Scope, Send, error_answer, send_answer
+from olla_site.host_policy import is_allowed_host
+from olla_site.static_files import build_static_app
+from proxy.errors import ErrorCode, OllaError
+from proxy.inbound import get_header
+from proxy.request_id import choose_request_id
+from proxy.upstream import close_door
+
+MACHINE_PREFIXES = ("/olla/", "/internal/", "/v1/", "/api/")
+MACHINE_PATHS = frozenset({"/olla", "/internal", "/version"})
+
+
+@lru_cache(maxsize=256)
+def _host_passes(value: bytes) -> bool:
+    return is_allowed_host(value.decode("latin-1"))
+
+
+class Doors:
+    """The ASGI application."""
+
+    def __init__(self) -> None:
+        self._machine = APIHandler()
+        self._pages = build_static_app(ASGIHandler())
+        self._sockets = URLRouter([])
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send one connection through its door."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        self._start()
+        if kind == "websocket":
+            await self._sockets(scope, receive, send)
+            return
+        host = get_header(scope["headers"], b"host")
+        if host is None or not _host_passes(host):
+            await refuse_host(scope, host or b"", send)
+            return
+        path = scope["path"]
+        door: Any = self._machine if path.startswith(MACHINE_PREFIXES) or path in MACHINE_PATHS else self._pages
+        await door(scope, receive, send)
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            loading.start_loader()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._start()
+                await loading.look()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await close_door()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+async def refuse_host(scope: Scope, host: bytes, send: Send) -> None:
+    """Answer 400 to a Host this installation does not know, saying how to add it."""
+    name = host.decode("latin-1")[:200]
+    error = OllaError(
+        ErrorCode.INVALID_HOST,
+        f"The host name {name!r} is not allowed here. Add it to OLLA_ALLOWED_HOSTS, or use an IP address.",
+    )
+    request_id = scope.get("olla.request_id") or choose_request_id(get_header(scope["headers"], b"x-request-id"))
+    await send_answer(error_answer(error, scope["path"], request_id), scope["method"], send)
+
+
+application = Doors()

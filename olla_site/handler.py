@@ -1,0 +1,236 @@
+"""APIHandler: Django's ASGI handler for machine traffic, without thread hops.
+
+Stock Django hops to a thread to close each response, to log each 4xx and to answer each exception, and leaves
+a view's generator open when a client leaves mid-stream. Here the request is lazy, resolving is remembered, an
+exception becomes JSON in this one place, a disconnect cancels the view, and whatever the request opened is
+closed on every path. `request_started` and `request_finished` are not sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.http import Http404, HttpResponse, QueryDict, parse_cookie
+from django.urls import ResolverMatch, get_resolver
+from django.utils.functional import cached_property
+from django.utils.module_loading import import_string
+
+from endpoints import tasks
+from endpoints.conf import conf
+from olla_site.server.aborting import AbortResponse
+from proxy.errors import ErrorCode, OllaError, build_error_body, choose_shape
+from proxy.inbound import get_header
+from proxy.relay import RelayResponse
+from proxy.request_id import choose_request_id
+
+logger = logging.getLogger(__name__)
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Answer = HttpResponse | RelayResponse
+
+_REMEMBERED_PATHS = 4096
+
+
+class ClientGoneError(Exception):
+    """The client left before its request was complete."""
+
+
+class APIRequest(ASGIRequest):
+    """An ASGIRequest whose META and friends are built only when somebody looks."""
+
+    def __init__(self, scope: Scope, body: bytes, request_id: str) -> None:
+        # Not calling up: the parent's constructor builds all that is lazy here.
+        self.scope = scope
+        self.request_id = request_id
+        self.method = scope["method"]
+        self.path = self.path_info = scope["path"]
+        self.script_name = ""
+        self.raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.resolver_match = None
+        self._body = body
+        self._stream = io.BytesIO(body)
+        self._read_started = False
+        self._post_parse_error = False
+
+    @cached_property
+    def META(self) -> dict[str, Any]:  # type: ignore[override]  # noqa: N802
+        return ASGIRequest(self.scope, io.BytesIO()).META
+
+    @cached_property
+    def GET(self) -> QueryDict:  # type: ignore[override]  # noqa: N802
+        # Any byte may stand in a query; what is not UTF-8 is replaced, where Django would answer 500.
+        return QueryDict(self.scope["query_string"].decode("utf-8", "replace"))
+
+    @cached_property
+    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802
+        return parse_cookie((get_header(self.raw_headers, b"cookie") or b"").decode("latin-1"))
+
+
+class APIHandler(ASGIHandler):
+    """Answers what `asgi.py` sends to the machine door."""
+
+    def load_middleware(self, is_async: bool = True) -> None:
+        """Build the chain of API_MIDDLEWARE, all of which must be async."""
+        self._matches: dict[str, ResolverMatch] = {}
+        chain: Callable[[Any], Awaitable[Answer]] = self._view_or_error
+        for path in reversed(settings.API_MIDDLEWARE):
+            middleware = import_string(path)
+            if not getattr(middleware, "async_capable", False):
+                raise ImproperlyConfigured(f"{path} is in API_MIDDLEWARE but is not async-capable.")
+            chain = middleware(chain)
+        self._chain = chain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
+        """Answer one request."""
+        request_id = scope.get("olla.request_id") or choose_request_id(
+            get_header(scope["headers"], b"x-request-id")
+        )
+        try:
+            request = APIRequest(scope, await read_body(receive), request_id)
+        except ClientGoneError:
+            return
+        except OllaError as error:
+            await send_answer(error_answer(error, scope["path"], request_id), scope["method"], send)
+            return
+        await self._answer(request, receive, send)
+
+    async def _answer(self, request: APIRequest, receive: Receive, send: Send) -> None:
+        """Run the view and send its answer, until done or the client has left."""
+        watch = _Watch(receive)
+        answer: Answer | None = None
+        try:
+            answer = await self._chain(request)
+            await send_answer(answer, request.method or "", send)
+        except asyncio.CancelledError:
+            if not watch.client_left:
+                raise
+        finally:
+            await watch.stop()
+            if isinstance(answer, RelayResponse):
+                await answer.aclose()
+
+    async def _view_or_error(self, request: APIRequest) -> Answer:
+        """The view's answer, or the JSON of the exception it raised; carries the request id."""
+        try:
+            match = self._resolve(request)
+            answer: Answer = await match.func(request, *match.args, **match.kwargs)
+        except OllaError as error:
+            return error_answer(error, request.path, request.request_id)
+        except Http404:
+            missing = OllaError(ErrorCode.NOT_FOUND, "There is nothing at this address. See /olla/models.")
+            return error_answer(missing, request.path, request.request_id)
+        except Exception:  # the one place where an unforeseen exception becomes an answer
+            logger.exception("request %s failed", request.request_id)
+            failed = OllaError(
+                ErrorCode.INTERNAL_ERROR, f"This server failed; its log has the cause under {request.request_id}."
+            )
+            return error_answer(failed, request.path, request.request_id)
+        if isinstance(answer, HttpResponse):
+            answer["X-Olla-Request-ID"] = request.request_id
+        return answer
+
+    def _resolve(self, request: APIRequest) -> ResolverMatch:
+        """The view of a path, remembered: resolving costs more than the rest of Django's path."""
+        match = self._matches.get(request.path)
+        if match is None:
+            match = get_resolver().resolve(request.path)
+            if len(self._matches) >= _REMEMBERED_PATHS:
+                self._matches.clear()
+            self._matches[request.path] = match
+        request.resolver_match = match
+        return match
+
+
+class _Watch:
+    """Cancels the current task when the client leaves, and takes that cancellation back."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.client_left = False
+        self._task = asyncio.current_task()
+        self._watcher = tasks.spawn(self._listen(receive), "client watch")
+
+    async def _listen(self, receive: Receive) -> None:
+        message = await receive()
+        if message["type"] == "http.disconnect" and self._task is not None:
+            self.client_left = True
+            self._task.cancel()
+
+    async def stop(self) -> None:
+        """End the watch. A cancellation it sent may still be on its way: it lands here and ends here."""
+        self._watcher.cancel()
+        if not self.client_left or self._task is None:
+            return
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        self._task.uncancel()
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole request body in memory. Raises ClientGoneError, or OllaError when it is over the limit.
+
+    OllaServer refuses earlier; this holds under any other server.
+    """
+    parts: list[bytes] = []
+    size, limit = 0, conf().max_body_size
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        part = message.get("body", b"")
+        size += len(part)
+        if limit and size > limit:
+            raise OllaError(ErrorCode.REQUEST_TOO_LARGE, f"The request body is over {limit} bytes.")
+        parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def error_answer(error: OllaError, path: str, request_id: str) -> HttpResponse:
+    """The response an error becomes."""
+    answer = HttpResponse(
+        build_error_body(error, request_id, choose_shape(path)),
+        status=error.status,
+        content_type="application/json",
+    )
+    for name, value in error.headers:
+        answer[name.decode("latin-1")] = value.decode("latin-1")
+    answer["X-Olla-Request-ID"] = request_id
+    answer["X-Content-Type-Options"] = "nosniff"
+    return answer
+
+
+async def send_answer(answer: Answer, method: str, send: Send) -> None:
+    """Send any answer of the API door. Raises AbortResponse when a relayed body broke off."""
+    if isinstance(answer, RelayResponse):
+        await _send_relay(answer, method, send)
+        return
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.items()]
+    body = answer.content
+    if not answer.has_header("Content-Length"):
+        headers.append((b"Content-Length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+
+async def _send_relay(answer: RelayResponse, method: str, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+    if answer.body is not None or method == "HEAD":
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+        answer.complete()
+        return
+    try:
+        async for chunk in answer:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except OllaError as error:
+        raise AbortResponse(error.message) from error
+    await send({"type": "http.response.body", "body": b""})

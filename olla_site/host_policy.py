@@ -1,0 +1,62 @@
+"""Which Host headers are answered: the guard against DNS rebinding, the same for every door.
+
+Pass: localhost and its subdomains, any IP literal (a literal cannot be rebound), this machine's names and
+OLLA_ALLOWED_HOSTS (`.example.org` takes subdomains too). Everything else is refused with a hint.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from functools import lru_cache
+
+from endpoints.conf import conf
+
+_LOCAL = ("localhost", ".localhost")
+
+
+@lru_cache(maxsize=1)
+def machine_names() -> frozenset[str]:
+    """The names this machine goes by, without asking any network."""
+    name = socket.gethostname().lower()
+    short = name.split(".", 1)[0]
+    return frozenset({name, short, f"{short}.local"})
+
+
+def host_name(value: str) -> str:
+    """The host of a Host header value, lower case, without port and brackets; "" when malformed."""
+    text = value.strip().lower()
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        return host if bracket and (not rest or rest.startswith(":")) else ""
+    host, colon, port = text.partition(":")
+    if colon and not port.isdecimal():
+        return ""
+    return host.rstrip(".")
+
+
+def is_allowed_host(value: str) -> bool:
+    """Whether a request with this Host header may be answered."""
+    host = host_name(value)
+    if not host:
+        return False
+    if _is_address(host) or host in machine_names():
+        return True
+    patterns = (*_LOCAL, *(each.lower() for each in conf().allowed_hosts))
+    return any(_matches(host, pattern) for pattern in patterns)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.split("%", 1)[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _matches(host: str, pattern: str) -> bool:
+    if pattern == "*":
+        return True
+    if pattern.startswith("."):
+        return host.endswith(pattern) or host == pattern[1:]
+    return host == pattern

@@ -1,0 +1,112 @@
+"""From a backend's answer to what the client gets: which bytes, which headers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import msgspec
+
+from endpoints.conf import conf
+from endpoints.snapshot import EndpointRecord
+from endpoints.transport import Answer
+from proxy.errors import ErrorShape, build_context
+from proxy.headers import SANDBOX, backend_type_header, build_downstream_headers, header_text
+from proxy.inbound import Inbound, RawHeaders
+from proxy.live import live
+from proxy.product import PROXIED_BY
+from proxy.relay import Ending, RelayResponse
+from proxy.routing import Decision
+from proxy.upstream import via_token
+
+# An answer that declares no more than this is read whole, so that it leaves in one write with its total time.
+SMALL_BODY = 64 * 1024
+_STREAMED = (b"text/event-stream", b"application/x-ndjson", b"application/ndjson")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An answer to pass on: a small one with its whole `body`, a stream perhaps with its `first` chunk read."""
+
+    endpoint: EndpointRecord
+    answer: Answer
+    body: bytes | None
+    first: bytes | None
+    headers_at: float  # monotonic
+
+
+def is_small(headers: RawHeaders, status: int) -> bool:
+    """Whether the answer declares a short body that is no stream."""
+    length: int | None = None
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered == b"content-length" and value.strip().isdigit():
+            length = int(value)
+        elif lowered == b"content-type" and value.strip().lower().startswith(_STREAMED):
+            return False
+    return length is not None and length <= SMALL_BODY
+
+
+def prepare_relay(inbound: Inbound, decision: Decision, prepared: Prepared) -> RelayResponse:
+    """The response: filtered headers, ours, and the body or the stream that carries it."""
+    endpoint, answer = prepared.endpoint, prepared.answer
+    headers = build_downstream_headers(answer.headers, endpoint)
+    body = prepared.body
+    if body is not None and inbound.method != "HEAD":
+        with_context = add_error_context(inbound, answer, headers, body, endpoint.name)
+        if with_context is not body:
+            body = with_context
+            headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
+            headers.append((b"Content-Length", b"%d" % len(body)))
+    until = time.monotonic() if body is not None else prepared.headers_at
+    headers += SANDBOX_WITH_SCRIPTS if conf().allow_scripts else SANDBOX
+    headers += _olla_headers(inbound, decision, endpoint, until)
+
+    def record(ending: Ending) -> None:
+        live.close_attempt(endpoint, failed=ending is Ending.BROKEN)
+        if ending is Ending.CLIENT_GONE:
+            live.hang_ups += 1
+
+    return RelayResponse(answer.status, headers, answer=answer, body=body, first=prepared.first, on_end=record)
+
+
+SANDBOX_WITH_SCRIPTS = (SANDBOX[0], (b"content-security-policy", b"sandbox allow-scripts"))
+
+
+def _olla_headers(inbound: Inbound, decision: Decision, endpoint: EndpointRecord, until: float) -> RawHeaders:
+    milliseconds = round((until - inbound.started) * 1000)
+    headers = [
+        (b"X-Olla-Request-ID", inbound.request_id.encode()),
+        (b"X-Olla-Endpoint", header_text(endpoint.name)),
+        (b"X-Olla-Backend-Type", backend_type_header(endpoint, inbound.prefix)),
+        (b"X-Olla-Response-Time", b"%dms" % milliseconds),
+        (b"X-Served-By", PROXIED_BY),
+        (b"Via", b"1.1 " + via_token()),
+    ]
+    if inbound.model:
+        headers.append((b"X-Olla-Model", header_text(inbound.model)))
+    if decision.strategy:
+        headers.append((b"X-Olla-Routing-Strategy", decision.strategy.encode()))
+        headers.append((b"X-Olla-Routing-Decision", decision.action.encode()))
+        headers.append((b"X-Olla-Routing-Reason", header_text(decision.reason)))
+    return headers
+
+
+def add_error_context(inbound: Inbound, answer: Answer, headers: RawHeaders, body: bytes, endpoint: str) -> bytes:
+    """A backend's JSON error with `olla_context` beside it; the body itself when it is anything else.
+
+    Only on OpenAI-shaped routes, only an object that has `error` and no context yet; every other byte stays.
+    """
+    if answer.status < 400 or inbound.shape is not ErrorShape.OPENAI or not conf().error_context:
+        return body
+    if any(name.lower() == b"content-encoding" for name, _ in headers):
+        return body
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return body
+    if "error" not in fields or "olla_context" in fields:
+        return body
+    context = msgspec.json.encode(build_context(endpoint, inbound.request_id))
+    end = body.rindex(b"}")
+    return body[:end] + b',"olla_context":' + context + body[end:]

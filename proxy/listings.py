@@ -1,0 +1,127 @@
+"""Model lists in the shapes clients read, from the snapshot alone. (pure)
+
+A model is available while an endpoint that lists it takes traffic. OpenAI's and Ollama's clients are shown
+what they can use; the unified list shows all on request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from endpoints.snapshot import EndpointRecord, ListedModel, Snapshot, fold_model
+from proxy.routing import LiveView, is_usable
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """One model name with every endpoint that lists it, in the snapshot's order."""
+
+    name: str
+    sources: tuple[tuple[EndpointRecord, ListedModel], ...]
+    available: bool
+
+    @property
+    def first(self) -> ListedModel:
+        """The listing shown for the model."""
+        return self.sources[0][1]
+
+
+def build_catalogue(snapshot: Snapshot, prefix: str, view: LiveView) -> list[CatalogueEntry]:
+    """The models of a prefix by name, sorted; equal names without regard to case are one."""
+    grouped: dict[str, list[tuple[EndpointRecord, ListedModel]]] = {}
+    for endpoint in snapshot.by_prefix.get(prefix, ()):
+        for model in endpoint.models:
+            grouped.setdefault(fold_model(model.name), []).append((endpoint, model))
+    return [
+        CatalogueEntry(
+            name=sources[0][1].name,
+            sources=tuple(sources),
+            available=any(is_usable(endpoint, view) for endpoint, _ in sources),
+        )
+        for _, sources in sorted(grouped.items())
+    ]
+
+
+def openai_model(entry: CatalogueEntry) -> dict[str, Any]:
+    """One object of OpenAI's model list (platform API reference, Models)."""
+    return {
+        "id": entry.name,
+        "object": "model",
+        "created": int(entry.first.modified_at or 0),
+        "owned_by": entry.first.owner or "olla",
+        "permission": [],
+        "root": entry.name,
+        "parent": None,
+    }
+
+
+def openai_list(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
+    """OpenAI's `GET /v1/models`."""
+    return {"object": "list", "data": [openai_model(entry) for entry in entries]}
+
+
+def ollama_tags(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
+    """Ollama's `GET /api/tags` (its docs/api.md, List Local Models)."""
+    return {"models": [_ollama_model(entry) for entry in entries]}
+
+
+def _ollama_model(entry: CatalogueEntry) -> dict[str, Any]:
+    model = entry.first
+    return {
+        "name": entry.name,
+        "model": entry.name,
+        "modified_at": _rfc3339(model.modified_at),
+        "size": model.size_bytes or 0,
+        "digest": model.digest,
+        "details": {
+            "parent_model": "",
+            "format": "gguf",
+            "family": model.family,
+            "families": [model.family] if model.family else None,
+            "parameter_size": model.parameter_size,
+            "quantization_level": model.quantization,
+        },
+    }
+
+
+def unified_list(entries: Iterable[CatalogueEntry], now: float) -> dict[str, Any]:
+    """The product's own list: every model with where it is and what is known of it."""
+    return {"object": "list", "data": [unified_model(entry, now) for entry in entries]}
+
+
+def unified_model(entry: CatalogueEntry, now: float) -> dict[str, Any]:
+    """One entry of the product's own list."""
+    model = entry.first
+    details: dict[str, Any] = {
+        "family": model.family,
+        "parameter_size": model.parameter_size,
+        "quantization": model.quantization,
+        "aliases": sorted({listed.name for _, listed in entry.sources}),
+        "availability": [_availability(endpoint, listed) for endpoint, listed in entry.sources],
+        "capabilities": sorted({each for _, listed in entry.sources for each in listed.capabilities}),
+    }
+    if model.context_length:
+        details["max_context_length"] = model.context_length
+    return {
+        "id": entry.name,
+        "object": "model",
+        "owned_by": "olla",
+        "created": int(model.modified_at or now),
+        "olla": details,
+    }
+
+
+def _availability(endpoint: EndpointRecord, model: ListedModel) -> dict[str, Any]:
+    return {
+        "endpoint": endpoint.name,
+        "type": endpoint.backend_type,
+        "status": endpoint.status,
+        "state": model.state or ("available" if endpoint.accepts_traffic else "unavailable"),
+    }
+
+
+def _rfc3339(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,16 @@
+"""The addresses of the API door. Prefixes come from the profiles; `proxy.views.proxy` looks them up."""
+
+from django.urls import path, re_path
+
+from proxy import status_views, views
+
+urlpatterns = [
+    path("olla/models", views.models),
+    path("olla/models/", views.models),
+    path("olla/models/<path:name>", views.model),
+    # Django's stubs know only its own responses; the API door answers with RelayResponse as well.
+    re_path(r"^olla/(?P<prefix>[^/]+)(?P<rest>(?:/.*)?)\Z", views.proxy),  # type: ignore[arg-type]
+    path("internal/health", status_views.health),
+    path("version", status_views.version),
+    re_path(r"^(?:olla|internal)(?:/.*)?\Z", views.not_found),
+]
