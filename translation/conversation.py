@@ -1,0 +1,177 @@
+"""The turns of a Messages request as the messages of a chat request.
+
+Three rules hold the order together. Nothing may stand between an assistant's tool calls and their results, so
+results come first and whatever else the user said follows. Neighbouring turns of one role are one turn, as in
+the genuine API. A turn of which nothing is left disappears.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .anthropic_request import Block, DecodedTurn
+from .assistant_turns import Message, append_assistant, build_assistant_message
+from .backend_traits import BrokenPair, InlineSystem
+from .content_blocks import BlockReader, Part, merge_parts, read_string
+from .errors import TranslationError
+from .facts import Feature
+from .json_text import Json
+from .tool_results import ToolResult, read_tool_result
+from .tools import ToolNames
+
+_USER_ROLES = frozenset({"user", "ctx", "msg"})
+_ATTRIBUTION = "x-anthropic-billing-header"
+_MISSING_RESULT = "Error: this call was never answered."
+
+
+@dataclass(frozen=True, slots=True)
+class SystemText:
+    """A system turn that stays one, waiting among the user's parts for its place."""
+
+    text: str
+
+
+class Conversation:
+    """Builds the message list turn by turn; call `finish` once at the end."""
+
+    def __init__(self, reader: BlockReader, names: ToolNames) -> None:
+        self.messages: list[Message] = []
+        self.added_system: list[str] = []
+        self._reader = reader
+        self._names = names
+        self._calls: dict[str, str] = {}  # calls of the last assistant turn, in order: id -> path
+        self._results: dict[str, ToolResult] = {}
+        self._waiting: list[Part | SystemText] = []
+
+    def add(self, turn: DecodedTurn) -> None:
+        """Take the next turn; raises TranslationError."""
+        if turn.role in _USER_ROLES:
+            self._add_user(turn)
+        elif turn.role == "assistant":
+            self._add_assistant(turn)
+        elif turn.role == "system":
+            self._add_system(turn)
+        else:
+            raise TranslationError(f"unknown role {turn.role!r}", path=f"{turn.path}.role")
+
+    def finish(self) -> list[Message]:
+        """The finished list; raises TranslationError when nothing was said."""
+        self._settle()
+        if not self.messages:
+            raise TranslationError("messages: at least one message must have content")
+        return self.messages
+
+    def _add_user(self, turn: DecodedTurn) -> None:
+        for index, block in enumerate(turn.blocks):
+            path = f"{turn.path}.content[{index}]"
+            if block.get("type") == "tool_result":
+                self._add_result(read_tool_result(block, path, self._reader))
+            elif block.get("type") == "tool_use":
+                raise TranslationError("a tool_use block cannot stand in a user turn", path=path)
+            else:
+                self._waiting += self._reader.read(block, path)
+
+    def _add_result(self, result: ToolResult) -> None:
+        if result.call_id in self._calls and result.call_id not in self._results:
+            self._results[result.call_id] = result
+            self._waiting += result.attachments
+        elif self._reader.traits.stray_results is BrokenPair.MEND:
+            self._waiting += [f"Result of tool call {result.call_id}:\n{result.text}", *result.attachments]
+        else:
+            raise TranslationError(
+                f"tool_use_id {result.call_id!r} answers no open tool_use block of the previous assistant turn",
+                path=result.path,
+            )
+
+    def _add_system(self, turn: DecodedTurn) -> None:
+        text = read_system(turn.blocks, self._reader, f"{turn.path}.content")
+        policy = self._reader.traits.inline_system
+        if not text:
+            return
+        if policy is InlineSystem.MERGE:
+            self.added_system.append(text)
+        elif policy is InlineSystem.KEEP:
+            self._waiting.append(SystemText(text))
+        else:
+            self._waiting.append(f"<system-reminder>\n{text}\n</system-reminder>")
+
+    def _add_assistant(self, turn: DecodedTurn) -> None:
+        built = build_assistant_message(turn, self._reader, self._names)
+        if built is None:
+            return
+        if self._continues_assistant():
+            repeated = built.calls.keys() & self._calls.keys()
+            if repeated:
+                raise TranslationError(f"the id {min(repeated)!r} is used twice", path=turn.path)
+            append_assistant(self.messages[-1], built.message)
+            self._calls.update(built.calls)
+        else:
+            self._settle()
+            self.messages.append(built.message)
+            self._calls = built.calls
+
+    def _continues_assistant(self) -> bool:
+        """Whether nothing was said since the last assistant message."""
+        return bool(self.messages) and not (
+            self._waiting or self._results or self.messages[-1]["role"] != "assistant"
+        )
+
+    def _settle(self) -> None:
+        """Write the results of the open calls, then what the user said besides."""
+        order = list(self._calls) if self._reader.traits.results_in_call_order else list(self._results)
+        missing = [call_id for call_id in self._calls if call_id not in self._results]
+        if missing and self._reader.traits.unanswered_calls is BrokenPair.REFUSE:
+            raise TranslationError(
+                f"tool_use id {missing[0]!r} has no tool_result block in the next turn",
+                path=self._calls[missing[0]],
+            )
+        for call_id in dict.fromkeys([*order, *missing]):
+            result = self._results.get(call_id)
+            text = result.text if result else _MISSING_RESULT
+            self.messages.append({"role": "tool", "tool_call_id": call_id, "content": text})
+        self._calls, self._results = {}, {}
+        self._flush_waiting()
+
+    def _flush_waiting(self) -> None:
+        parts: list[Part] = []
+        for item in self._waiting:
+            if isinstance(item, SystemText):
+                self._append_user(parts)
+                parts = []
+                self.messages.append({"role": "system", "content": item.text})
+            else:
+                parts.append(item)
+        self._append_user(parts)
+        self._waiting = []
+
+    def _append_user(self, parts: list[Part]) -> None:
+        if parts:
+            self.messages.append({"role": "user", "content": merge_parts(parts)})
+
+
+def read_system(system: Json, reader: BlockReader, path: str = "system") -> str:
+    """The text of a system prompt, or of a system turn: a string, or text blocks joined by a blank line.
+
+    A block that only carries the client's attribution is dropped: it changes with every release and would make
+    each prompt new to the backend's cache.
+    """
+    if system is None or isinstance(system, str):
+        return system or ""
+    if not isinstance(system, list):
+        raise TranslationError("must be a string or a list of text blocks", path=path)
+    texts = []
+    for index, block in enumerate(system):
+        place = f"{path}[{index}]"
+        if not isinstance(block, dict):
+            raise TranslationError("must be a text block", path=place)
+        text = _read_system_block(block, reader, place)
+        if text and not text.startswith(_ATTRIBUTION):
+            texts.append(text)
+    return "\n\n".join(texts)
+
+
+def _read_system_block(block: Block, reader: BlockReader, path: str) -> str:
+    if block.get("type", "text") == "text":
+        return read_string(block, "text", path)
+    reader.lose(Feature.SYSTEM_BLOCK, f"{path}.{block['type']}")
+    return ""

@@ -1,0 +1,206 @@
+"""How many tokens a prompt has: an estimate, a learned ratio, or the backend's own tokenizer.
+
+The estimate: UTF-8 bytes of everything the model reads, divided by four, plus four tokens per message and a
+number per picture or PDF; at least 1. It errs on the high side for prose, because a client that is told too
+little runs into the end of the window.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .anthropic_request import AnthropicRequest, Block, DecodedTurn, decode_turns
+from .errors import TranslationError
+from .image_size import read_image_size
+from .json_text import InvalidJsonError, Json, build_json, parse_json
+
+BYTES_PER_TOKEN = 4.0
+TOKENS_PER_MESSAGE = 4
+IMAGE_TOKENS = 1000
+"""A picture whose size cannot be read."""
+MAX_IMAGE_TOKENS = 1600
+"""Large pictures are scaled down before a model sees them."""
+PDF_TOKENS = 3000
+_PIXELS_PER_TOKEN = 750
+_MAX_DEPTH = 8
+
+
+class CountSource(StrEnum):
+    """Where a token count comes from, as the answer's header says."""
+
+    NATIVE = "native"
+    TOKENIZE = "tokenize"
+    LEARNED = "learned"
+    ESTIMATE = "estimate"
+
+
+class Tokenizer(StrEnum):
+    """How a backend counts tokens, if it does."""
+
+    NATIVE = "native"  # POST <messages path>/count_tokens, the client's body
+    VLLM = "vllm"  # POST /tokenize with the translated messages
+    LLAMACPP = "llamacpp"  # POST /apply-template, then /tokenize with the prompt
+    NONE = "none"
+
+
+_TOKENIZERS = {
+    "vllm": Tokenizer.VLLM,
+    "llamacpp": Tokenizer.LLAMACPP,
+    "docker-model-runner": Tokenizer.NATIVE,
+    "omlx": Tokenizer.NATIVE,
+    "vllm-mlx": Tokenizer.NATIVE,
+}
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Bytes of text and whole tokens of what is not text."""
+
+    text: int = 0
+    tokens: int = 0
+
+
+def tokenizer_for(kind: str) -> Tokenizer:
+    """The tokenizer a backend kind is known to have; probing may know better."""
+    return _TOKENIZERS.get(kind.lower(), Tokenizer.NONE)
+
+
+def estimate_tokens(
+    request: AnthropicRequest, turns: list[DecodedTurn] | None = None, *, bytes_per_token: float = BYTES_PER_TOKEN
+) -> int:
+    """The estimated prompt tokens of a request; `turns` saves decoding the contents a second time."""
+    tally = _Tally()
+    opened = decode_turns(request) if turns is None else turns
+    for turn in opened:
+        _count_value(turn.blocks, tally, _MAX_DEPTH)
+    _count_value(request.system, tally, _MAX_DEPTH)
+    for tool in request.tools:
+        tally.text += _size(tool.name or "") + _size(tool.description or "")
+        if tool.input_schema is not None:
+            tally.text += len(build_json(tool.input_schema))
+    whole = tally.tokens + TOKENS_PER_MESSAGE * len(opened)
+    return max(1, whole + math.ceil(tally.text / bytes_per_token))
+
+
+def learn_ratio(ratio: float, text_tokens: int, estimated_tokens: int, weight: float = 0.1) -> float:
+    """The next bytes-per-token ratio of a model, from what it really counted for a prompt estimated at `ratio`.
+
+    Exponential moving average, held between 1.5 and 8 so that one odd answer cannot spoil it.
+    """
+    if text_tokens <= 0 or estimated_tokens <= 0:
+        return ratio
+    seen = ratio * estimated_tokens / text_tokens
+    return min(8.0, max(1.5, ratio + weight * (seen - ratio)))
+
+
+def build_count(tokens: int) -> bytes:
+    """The body of a count_tokens answer."""
+    return build_json({"input_tokens": tokens})
+
+
+def build_vllm_tokenize(openai_body: bytes) -> bytes:
+    """The body for vLLM's `/tokenize`, from the translated request."""
+    payload = _parse_object(openai_body)
+    names = ("model", "messages", "tools", "chat_template_kwargs", "continue_final_message")
+    fields = {name: payload[name] for name in names if name in payload}
+    return build_json({**fields, "add_generation_prompt": payload.get("add_generation_prompt", True)})
+
+
+def build_llamacpp_template(openai_body: bytes) -> bytes:
+    """The body for llama.cpp's `/apply-template`, from the translated request."""
+    payload = _parse_object(openai_body)
+    names = ("messages", "tools", "chat_template_kwargs")
+    return build_json({name: payload[name] for name in names if name in payload})
+
+
+def build_llamacpp_tokenize(template_answer: bytes) -> bytes:
+    """The body for llama.cpp's `/tokenize`, from the answer of `/apply-template`; raises (502)."""
+    prompt = _parse_object(template_answer).get("prompt")
+    if not isinstance(prompt, str):
+        raise TranslationError("The backend's template answer holds no prompt.", status=502)
+    return build_json({"content": prompt, "add_special": True})
+
+
+def parse_count(answer: bytes) -> int:
+    """The number in a tokenizer's answer: `input_tokens`, `count` or the length of `tokens`; raises (502)."""
+    value = _parse_object(answer)
+    for name in ("input_tokens", "count"):
+        found = value.get(name)
+        if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
+            return found
+    tokens = value.get("tokens")
+    if isinstance(tokens, list):
+        return len(tokens)
+    raise TranslationError("The backend's token count cannot be read.", status=502)
+
+
+def parse_context_length(answer: bytes) -> int | None:
+    """The model's window if a tokenizer's answer tells it (vLLM's `max_model_len`)."""
+    found = _parse_object(answer).get("max_model_len")
+    return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
+
+
+def _parse_object(data: bytes) -> dict[str, Json]:
+    try:
+        value = parse_json(data)
+    except InvalidJsonError as error:
+        raise TranslationError(f"The backend's answer is not JSON: {error}", status=502) from None
+    if not isinstance(value, dict):
+        raise TranslationError("The backend's answer is not a JSON object.", status=502)
+    return value
+
+
+def _count_value(value: Json, tally: _Tally, depth: int) -> None:
+    """Count text, a block or a list of blocks; anything nested absurdly deep counts as nothing."""
+    if isinstance(value, str):
+        tally.text += _size(value)
+    elif isinstance(value, list) and depth > 0:
+        for item in value:
+            _count_value(item, tally, depth - 1)
+    elif isinstance(value, dict) and depth > 0:
+        _count_block(value, tally, depth)
+
+
+def _count_block(block: Block, tally: _Tally, depth: int) -> None:
+    kind = block.get("type", "text")
+    if kind == "tool_use":
+        _count_value(block.get("name"), tally, 0)
+        tally.text += len(build_json(block.get("input", {})))
+    elif kind == "image":
+        tally.tokens += _count_image(block.get("source"))
+    elif kind == "document":
+        _count_document(block, tally, depth)
+    elif kind == "redacted_thinking":
+        return
+    else:
+        for name in ("text", "thinking", "title", "source", "tool_name"):
+            _count_value(block.get(name), tally, 0)
+        _count_value(block.get("content"), tally, depth - 1)
+
+
+def _count_document(block: Block, tally: _Tally, depth: int) -> None:
+    for name in ("title", "context"):
+        _count_value(block.get(name), tally, 0)
+    source = block.get("source")
+    if not isinstance(source, dict):
+        return
+    if source.get("type") == "text":
+        _count_value(source.get("data"), tally, 0)
+    elif source.get("type") == "content":
+        _count_value(source.get("content"), tally, depth - 1)
+    else:
+        tally.tokens += PDF_TOKENS
+
+
+def _count_image(source: Json) -> int:
+    data = source.get("data") if isinstance(source, dict) else None
+    size = read_image_size(data) if isinstance(data, str) else None
+    if size is None:
+        return IMAGE_TOKENS
+    return min(MAX_IMAGE_TOKENS, math.ceil(size[0] * size[1] / _PIXELS_PER_TOKEN))
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
