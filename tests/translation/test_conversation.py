@@ -154,7 +154,9 @@ def test_it_merges_neighbouring_turns_of_one_role():
 
 
 def test_it_merges_calls_of_neighbouring_assistant_turns():
-    messages = chat(user("a"), assistant(text("x"), call("A")), assistant([call("B")]), user(result("B"), result("A")))
+    messages = chat(
+        user("a"), assistant(text("x"), call("A")), assistant([call("B")]), user(result("B"), result("A"))
+    )
     assert messages[1]["content"] == "x"
     assert [made["id"] for made in messages[1]["tool_calls"]] == ["A", "B"]
     assert [message.get("tool_call_id") for message in messages[2:]] == ["B", "A"]
