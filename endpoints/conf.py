@@ -143,6 +143,11 @@ def conf() -> Conf:
     return Conf(**values)
 
 
+def version() -> str:
+    """The product's version, for User-Agent headers and status."""
+    return str(settings.VERSION)
+
+
 def _forget(*, setting: str, **_: object) -> None:
     if setting.startswith("OLLA_"):
         conf.cache_clear()

@@ -15,6 +15,7 @@ from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 from proxy.headers import EXPOSED
+from proxy.product import VERSION  # noqa: F401
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 

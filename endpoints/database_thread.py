@@ -1,0 +1,74 @@
+"""DatabaseThread: one thread that does the blocking table work of an event loop.
+
+A daemon thread of our own, not an executor: an executor's threads are joined when the interpreter ends, so a
+database that is locked would hold up a stop for as long as its lock timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db import connection
+
+T = TypeVar("T")
+Work = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+
+
+class DatabaseThread:
+    """Runs functions one after the other, each with a fresh database connection."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """The result of `function`, run in the thread; its exception is raised here.
+
+        When the caller is cancelled the function still runs to its end and its result is dropped.
+        """
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._queue.put((function, loop, future))
+        return await future
+
+    def close(self) -> None:
+        """Let the thread end after what is queued; does not wait for it."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread = None
+
+    def _work(self) -> None:
+        while (work := self._queue.get()) is not None:
+            function, loop, future = work
+            try:
+                result = function()
+            except Exception as error:  # noqa: BLE001 - handed to the one who asked
+                _deliver(loop, future, None, error)
+            else:
+                _deliver(loop, future, result, None)
+            finally:
+                # Closed each time: a fresh connection notices a file that was replaced, and holds no lock.
+                connection.close()
+
+
+def _deliver(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], result: Any, error: Exception | None
+) -> None:
+    def finish() -> None:
+        if future.done():  # the caller was cancelled
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(finish)

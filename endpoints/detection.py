@@ -1,0 +1,142 @@
+"""Which kind of inference server answers at an address: signature paths asked at once, answers judged.
+
+Judged by what only one kind does (a header, a path with its own shape, `owned_by` of a model), never by a
+status alone: LM Studio answers 200 to unknown paths. Nothing asked here loads a model or generates a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from endpoints.asking import AskError, ProbeTarget, Reply, ask
+from endpoints.failures import DoorError
+from endpoints.model_lists import ModelListError, decode_json
+from endpoints.transport import Transport
+
+LONGEST_SIGNATURE = 1024 * 1024
+MODELS = "/v1/models"
+OLLAMA_VERSION = "/api/version"
+OLLAMA_TAGS = "/api/tags"
+LM_STUDIO_MODELS = "/api/v0/models"
+DMR_MODELS = "/engines/v1/models"
+LEMONADE_HEALTH = "/api/v1/health"
+LITELLM_ALIVE = "/health/liveliness"
+OMLX_STATUS = "/v1/models/status"
+SIGNATURE_PATHS = (
+    MODELS, OLLAMA_VERSION, OLLAMA_TAGS, LM_STUDIO_MODELS, DMR_MODELS, LEMONADE_HEALTH, LITELLM_ALIVE, OMLX_STATUS,
+)  # fmt: skip
+
+# `owned_by` as each server writes it for its own models.
+OWNERS = {
+    "vllm": "vllm",
+    "vllm-mlx": "vllm-mlx",
+    "sglang": "sglang",
+    "llamacpp": "llamacpp",
+    "lmdeploy": "lmdeploy",
+    "omlx": "omlx",
+    "docker": "docker-model-runner",
+    "lemonade": "lemonade",
+}
+LM_STUDIO_FIELDS = frozenset({"compatibility_type", "max_context_length", "arch"})
+LEMONADE_FIELDS = frozenset({"model_loaded", "checkpoint_loaded", "all_models_loaded"})
+
+Replies = Mapping[str, Reply]
+
+
+async def detect_type(target: ProbeTarget, door: Transport, *, timeout: float) -> str:
+    """The kind of server at the target within `timeout` seconds; empty when it cannot be told."""
+    asked = [_ask_signature(target, path, door, timeout) for path in SIGNATURE_PATHS]
+    found = await asyncio.gather(*asked)
+    return judge({path: reply for path, reply in zip(SIGNATURE_PATHS, found, strict=True) if reply is not None})
+
+
+async def _ask_signature(target: ProbeTarget, path: str, door: Transport, timeout: float) -> Reply | None:
+    try:
+        async with asyncio.timeout(timeout):
+            return await ask(target, target.own_url(path), door, timeout=timeout, longest=LONGEST_SIGNATURE)
+    except (AskError, DoorError, TimeoutError):
+        return None
+
+
+def judge(replies: Replies) -> str:
+    """The first kind whose signature is among the replies; most specific first."""
+    return next((kind for kind, matches in _SIGNATURES if matches(replies)), "") or _judge_by_owner(replies)
+
+
+def _judge_by_owner(replies: Replies) -> str:
+    """By who owns the listed models; a sound OpenAI listing of anybody's is OpenAI-compatible."""
+    entries = _entries(replies, MODELS, "data")
+    if entries is None:
+        return ""
+    owners = {entry.get("owned_by") for entry in entries if isinstance(entry.get("owned_by"), str)}
+    return next((kind for owner, kind in OWNERS.items() if owner in owners), "openai-compatible")
+
+
+def _is_llamacpp(replies: Replies) -> bool:
+    return any(reply.headers.get("server", "").lower() == "llama.cpp" for reply in replies.values())
+
+
+def _is_litellm(replies: Replies) -> bool:
+    if any(name.startswith("x-litellm-") for reply in replies.values() for name in reply.headers):
+        return True
+    return isinstance(_json(replies, LITELLM_ALIVE), str)  # it says that it is alive, as a JSON string
+
+
+def _is_lemonade(replies: Replies) -> bool:
+    document = _json(replies, LEMONADE_HEALTH)
+    return isinstance(document, dict) and not LEMONADE_FIELDS.isdisjoint(document)
+
+
+def _is_ollama(replies: Replies) -> bool:
+    """Both of Ollama's own paths: others imitate one or the other."""
+    document = _json(replies, OLLAMA_VERSION)
+    known = isinstance(document, dict) and isinstance(document.get("version"), str)
+    return known and _entries(replies, OLLAMA_TAGS, "models") is not None
+
+
+def _is_lm_studio(replies: Replies) -> bool:
+    entries = _entries(replies, LM_STUDIO_MODELS, "data")
+    return entries is not None and all(not LM_STUDIO_FIELDS.isdisjoint(entry) for entry in entries)
+
+
+def _is_docker_model_runner(replies: Replies) -> bool:
+    return _entries(replies, DMR_MODELS, "data") is not None
+
+
+def _is_omlx(replies: Replies) -> bool:
+    return _entries(replies, OMLX_STATUS, "models") is not None
+
+
+_SIGNATURES: tuple[tuple[str, Callable[[Replies], bool]], ...] = (
+    ("llamacpp", _is_llamacpp),
+    ("litellm", _is_litellm),
+    ("lemonade", _is_lemonade),
+    ("ollama", _is_ollama),
+    ("lm-studio", _is_lm_studio),
+    ("docker-model-runner", _is_docker_model_runner),
+    ("omlx", _is_omlx),
+)
+
+
+def _json(replies: Replies, path: str) -> Any:
+    """The JSON value of a good answer; None for anything else."""
+    reply = replies.get(path)
+    if reply is None or reply.status != 200 or not reply.whole:
+        return None
+    try:
+        return decode_json(reply.body)
+    except ModelListError:
+        return None
+
+
+def _entries(replies: Replies, path: str, key: str) -> list[dict[str, Any]] | None:
+    """The objects under `key` of a listing; None when the answer is no such listing."""
+    document = _json(replies, path)
+    if not isinstance(document, dict) or key not in document:
+        return None
+    entries = document[key] or []
+    if not isinstance(entries, list):
+        return None
+    return [entry for entry in entries if isinstance(entry, dict)]
