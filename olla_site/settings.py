@@ -175,10 +175,20 @@ LOG_LEVEL = env_text("OLLA_LOG_LEVEL", "INFO").upper()
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
+        "bare": {"format": "%(message)s"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        "access": {"class": "logging.StreamHandler", "formatter": "bare"},
+    },
     "root": {"handlers": ["console"], "level": "WARNING"},
-    "loggers": {name: {"level": LOG_LEVEL} for name in ("olla_site", "endpoints", "proxy", "translation")},
+    "loggers": {
+        **{name: {"level": LOG_LEVEL} for name in ("olla_site", "endpoints", "proxy", "translation")},
+        # One JSON object a line, ready for whatever collects them.
+        "olla_site.access": {"handlers": ["access"], "propagate": False},
+    },
 }
 
 # CORS of the API door (django-cors-headers). Everyone may call it from a page by default, never with cookies.

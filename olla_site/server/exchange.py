@@ -232,9 +232,10 @@ class Exchange:
         if not access_log.is_logging():
             return
         request, client = self.request, self.protocol.client
+        now = time.time()
         access_log.log_request(
             access_log.AccessRecord(
-                time=access_log.now_text(),
+                time=access_log.format_time(now),
                 request_id=self.request_id,
                 client=client[0] if client else "",
                 method=request.method,
@@ -243,7 +244,8 @@ class Exchange:
                 bytes=self._sent,
                 ms=round((time.perf_counter() - self._began) * 1000, 3),
                 aborted=aborted,
-            )
+            ),
+            now,
         )
 
 

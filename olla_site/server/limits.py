@@ -24,6 +24,11 @@ def headers_too_large(limit: int) -> OllaError:
     return OllaError(ErrorCode.HEADERS_TOO_LARGE, f"Request line and headers are over {limit} bytes.")
 
 
+def too_many_headers() -> OllaError:
+    """431: more header lines than any client has reason to send."""
+    return OllaError(ErrorCode.HEADERS_TOO_LARGE, f"There are over {MAX_HEADERS} request headers.")
+
+
 def body_too_large(limit: int) -> OllaError:
     """413: the body is, or says it is, over the limit."""
     return OllaError(ErrorCode.REQUEST_TOO_LARGE, f"The request body is over {limit} bytes.")

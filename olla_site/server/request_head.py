@@ -18,13 +18,15 @@ from olla_site.server.limits import (
     BodyBudget,
     bad_request,
     body_too_large,
-    headers_too_large,
     may_chunk,
     overloaded,
+    too_many_headers,
 )
 from proxy.errors import OllaError
 
-_WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"x-request-id"})
+_SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_WATCHED = _SINGLE | {b"expect", b"upgrade", b"x-request-id"}
+_HTTP11 = b"HTTP/1.1"
 
 
 class RequestHead(msgspec.Struct):
@@ -56,39 +58,15 @@ class RequestHead(msgspec.Struct):
 class RequestParser:
     """The parser of one connection: `parse_head`, then `feed` until `complete`, then `take_body`."""
 
-    __slots__ = (
-        "_body",
-        "_budget",
-        "_headers",
-        "_in_head",
-        "_max_body",
-        "_parser",
-        "_received",
-        "_repeated",
-        "_target",
-        "_watched",
-        "complete",
-        "size",
-    )
+    __slots__ = ("_body", "_budget", "_max_body", "_parser", "_received", "complete", "size")
 
     def __init__(self, budget: BodyBudget, max_body: int) -> None:
         self._budget = budget
         self._max_body = max_body
-        self._body: list[bytes] = []
-        self.size = 0
-        self._restart()
-
-    def _restart(self) -> None:
         self._parser = HttpRequestParser(self)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._watched: dict[bytes, bytes] = {}
-        self._repeated: set[bytes] = set()
-        self._in_head = True
+        self._body: list[bytes] = []
         self._received = 0
+        self.size = 0
         self.complete = False
 
     # What the connection calls
@@ -96,21 +74,22 @@ class RequestParser:
     def parse_head(self, raw: bytes) -> RequestHead:
         """The checked head of the request that starts with `raw`, which ends with its empty line.
 
-        Raises OllaError when it must not be passed on.
+        llhttp judges the syntax and keeps the framing; the lines it has passed are split here, as a callback
+        per header costs half as much again. Raises OllaError when the request must not be passed on.
         """
-        self._begin()
-        upgrade = False
+        self._received = 0
+        self.complete = upgrade = False
         try:
             self._parser.feed_data(raw)
         except HttpParserUpgrade:
             upgrade = True
         except HttpParserError as error:
             raise _translated(error) from None
-        head = self._build_head()
+        head = build_head(raw, keep_alive=self._parser.should_keep_alive(), upgrade=upgrade)
         if upgrade and not head.websocket:
             # An offer we do not take (h2c, from Java's client with every first request) is ignored (RFC 9110,
             # 7.8). llhttp would take the body for the new protocol's bytes: parse again without the offer.
-            self._restart()
+            self._parser = HttpRequestParser(self)
             return self.parse_head(_without_upgrade(raw))
         return head
 
@@ -132,9 +111,10 @@ class RequestParser:
 
     def release(self) -> None:
         """Give the body's bytes back to the budget; repeating does no harm."""
-        self._budget.used -= self.size
-        self.size = 0
-        self._body = []
+        if self.size:
+            self._budget.used -= self.size
+            self.size = 0
+            self._body = []
 
     # A head of which only a part has come
 
@@ -153,33 +133,6 @@ class RequestParser:
 
     # What httptools calls
 
-    def on_url(self, url: bytes) -> None:
-        """The request target."""
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header line; trailers (after the head) are dropped."""
-        if not self._in_head:
-            return
-        name = name.lower()
-        if value and value[-1] in b" \t":
-            value = value.rstrip(b" \t")
-        if name in _WATCHED:
-            if name in self._watched:
-                self._repeated.add(name)
-            else:
-                self._watched[name] = value
-        elif b"_" in name:
-            # WSGI-style names cannot tell X_Forwarded_For from X-Forwarded-For: dropped, as nginx does.
-            return
-        self._headers.append((name, value))
-        if len(self._headers) > MAX_HEADERS:
-            raise headers_too_large(MAX_HEADERS)
-
-    def on_headers_complete(self) -> None:
-        """The empty line after the head."""
-        self._in_head = False
-
     def on_body(self, data: bytes) -> None:
         """Some bytes of the body."""
         more = len(data)
@@ -196,45 +149,74 @@ class RequestParser:
         """The last byte of the request."""
         self.complete = True
 
-    # Rules
 
-    def _build_head(self) -> RequestHead:
-        parser, watched = self._parser, self._watched
-        method = parser.get_method().decode("ascii")
-        version = parser.get_http_version()
-        self._check_framing(version)
-        raw_path, query = _split_target(self._target, watched.get(b"host"))
-        if method == "CONNECT":
-            raise bad_request("CONNECT is not supported.")
-        return RequestHead(
-            method=method,
-            raw_path=raw_path,
-            query=query,
-            http_version=version,
-            headers=self._headers,
-            watched=watched,
-            keep_alive=parser.should_keep_alive(),
-            length=int(watched.get(b"content-length", b"0")),
-            chunked=b"transfer-encoding" in watched,
-            websocket=_asks_for_websocket(method, version, parser.should_upgrade(), watched),
-        )
+# Names of headers as sent -> in lower case, b"" for those that are dropped. Clients use few spellings.
+_names: dict[bytes, bytes] = {}
+_MOST_NAMES = 1024
 
-    def _check_framing(self, version: str) -> None:
-        watched = self._watched
-        if version not in {"1.1", "1.0"}:
-            raise bad_request("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-        if version == "1.1" and b"host" not in watched:
-            raise bad_request("The Host header is missing.")
-        for name in (b"host", b"content-length", b"transfer-encoding"):
-            if name in self._repeated:
-                raise bad_request(f"The {name.decode()} header appears twice.")
-        coding = watched.get(b"transfer-encoding")
-        if coding is None:
-            return
-        if coding.lower() != b"chunked" or version == "1.0":
-            raise bad_request("Only Transfer-Encoding: chunked is understood, and only in HTTP/1.1.")
-        if b"content-length" in watched:
-            raise bad_request("Content-Length and Transfer-Encoding exclude each other.")
+
+def _lower_name(name: bytes) -> bytes:
+    # WSGI-style names cannot tell X_Forwarded_For from X-Forwarded-For: dropped, as nginx does.
+    lowered = b"" if b"_" in name else name.lower()
+    if len(_names) < _MOST_NAMES and len(name) <= 64:
+        _names[name] = lowered
+    return lowered
+
+
+def build_head(raw: bytes, *, keep_alive: bool, upgrade: bool) -> RequestHead:
+    """The record of a head llhttp has accepted. Raises OllaError for what could be read in two ways."""
+    lines = raw.split(b"\r\n")
+    if len(lines) - 3 > MAX_HEADERS:  # the request line, and two empty strings after the last line ends
+        raise too_many_headers()
+    first = lines[0].split(b" ")
+    if len(first) != 3:
+        raise bad_request("The request line must be a method, a path and HTTP/1.1.")
+    headers: list[tuple[bytes, bytes]] = []
+    watched: dict[bytes, bytes] = {}
+    for line in lines[1:-2]:
+        name, _, value = line.partition(b":")
+        lowered = _names.get(name)
+        if lowered is None:
+            lowered = _lower_name(name)
+        if not lowered:
+            continue
+        value = value.strip(b" \t")
+        headers.append((lowered, value))
+        if lowered in _WATCHED:
+            if lowered in watched and lowered in _SINGLE:
+                raise bad_request(f"The {lowered.decode()} header appears twice.")
+            watched.setdefault(lowered, value)
+    method, target, version = first
+    _check_framing(version, watched)
+    if method == b"CONNECT":
+        raise bad_request("CONNECT is not supported.")
+    raw_path, query = _split_target(target, watched.get(b"host"))
+    return RequestHead(
+        method=method.decode("ascii"),
+        raw_path=raw_path,
+        query=query,
+        http_version="1.1" if version == _HTTP11 else "1.0",
+        headers=headers,
+        watched=watched,
+        keep_alive=keep_alive,
+        length=int(watched.get(b"content-length", b"0")),
+        chunked=b"transfer-encoding" in watched,
+        websocket=upgrade and _asks_for_websocket(method, version, watched),
+    )
+
+
+def _check_framing(version: bytes, watched: dict[bytes, bytes]) -> None:
+    if version not in {_HTTP11, b"HTTP/1.0"}:
+        raise bad_request("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    if version == _HTTP11 and b"host" not in watched:
+        raise bad_request("The Host header is missing.")
+    coding = watched.get(b"transfer-encoding")
+    if coding is None:
+        return
+    if coding.lower() != b"chunked" or version != _HTTP11:
+        raise bad_request("Only Transfer-Encoding: chunked is understood, and only in HTTP/1.1.")
+    if b"content-length" in watched:
+        raise bad_request("Content-Length and Transfer-Encoding exclude each other.")
 
 
 def _translated(error: HttpParserError) -> OllaError:
@@ -259,10 +241,10 @@ def _split_target(target: bytes, host: bytes | None) -> tuple[bytes, bytes]:
     return raw_path, query
 
 
-def _asks_for_websocket(method: str, version: str, upgrade: bool, watched: dict[bytes, bytes]) -> bool:
+def _asks_for_websocket(method: bytes, version: bytes, watched: dict[bytes, bytes]) -> bool:
     wanted = watched.get(b"upgrade", b"").lower() == b"websocket"
     bare = b"content-length" not in watched and b"transfer-encoding" not in watched
-    return upgrade and wanted and bare and method == "GET" and version == "1.1"
+    return wanted and bare and method == b"GET" and version == _HTTP11
 
 
 def _without_upgrade(raw: bytes) -> bytes:

@@ -99,6 +99,8 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
         self.exit_code = 0
         self.on_sweep: list[Callable[[float], None]] = []
         self._on_listening = on_listening
+        self.turn = 0
+        self._in_turn = False
         self._held_heads: list[Exchange] = []
         self._orphans: dict[Exchange, float] = {}
 
@@ -181,6 +183,17 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
                 exchange.task.cancel()
         for call in self.on_sweep:
             call(clock)
+
+    def begin_turn(self) -> int:
+        """The number of the loop's present turn; a connection writes straight to its socket once in each."""
+        if not self._in_turn:
+            self._in_turn = True
+            self.loop.call_soon(self._end_turn)
+        return self.turn
+
+    def _end_turn(self) -> None:
+        self._in_turn = False
+        self.turn += 1
 
     def watch_orphan(self, exchange: Exchange) -> None:
         """Cancel the application of a client that left, if it does not end by itself."""
