@@ -28,10 +28,10 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/runtime
 install: $(VENV)/runtime
 
 demo: install
-	$(MANAGE) demo
+	$(MANAGE) demo $(if $(PORT),--port $(PORT))
 
 run: install
-	$(MANAGE) runserver
+	$(MANAGE) runserver $(PORT)
 
 test: $(VENV)/dev check
 	$(BIN)/python -m pytest

@@ -78,7 +78,7 @@ class DemoBackend:
         return Connection(self._handle, self.state.name, self._connections)
 
     async def _handle(self, request: Request, answer: Answer) -> None:
-        started = time.monotonic()
+        started, method = time.monotonic(), request.method
         self.state.seen.append(dataclasses.replace(request, body=b""))
         try:
             await self._dispatch(request, answer)
@@ -86,10 +86,12 @@ class DemoBackend:
             dialect = ollama_api if request.path.startswith("/api/") else openai_api
             await answer.send_json(refusal.status, dialect.build_error(refusal))
         finally:
-            logger.info(
+            # Probes ask every few seconds; only what a client might have sent is worth a line.
+            logger.log(
+                logging.DEBUG if method == "GET" else logging.INFO,
                 "%s: %s %s %s, %d bytes, %.0f ms",
                 self.state.name,
-                request.method,
+                method,
                 request.target,
                 answer.status,
                 answer.sent,

@@ -1,0 +1,54 @@
+"""The demo's endpoints in the tables: clearly marked, renewed at each start, removed by `demo --clean`."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from endpoints.health import OperatorState
+from endpoints.models import Endpoint, EndpointHealth
+from olla_site.demo.children import ChildPlan
+
+TAG = "demo"
+SHARED_MODEL = "demo-mini:1b"
+PLANS = (
+    ChildPlan("demo-ollama", "ollama", ("demo-llama:8b", SHARED_MODEL, "demo-embed:latest")),
+    ChildPlan("demo-openai", "openai", ("demo-gpt", SHARED_MODEL, "demo-audio")),
+)
+_NOTES = "Added by `manage.py demo`: a demo backend without a model. `manage.py demo --clean` removes it."
+
+
+class NameTakenError(Exception):
+    """An endpoint of the operator's own has a name the demo uses."""
+
+
+def register(plan: ChildPlan, url: str) -> None:
+    """Add the endpoint, or give it its new address, and have it probed at once. Raises NameTakenError."""
+    with transaction.atomic():
+        existing = Endpoint.objects.filter(name=plan.name).first()
+        if existing is not None and existing.tags != TAG:
+            raise NameTakenError(f"An endpoint of your own is called {plan.name}. Rename it, then start the demo.")
+        Endpoint.objects.update_or_create(
+            name=plan.name,
+            defaults={
+                "url": url,
+                "backend_type": plan.kind,
+                "tags": TAG,
+                "notes": _NOTES,
+                "state": OperatorState.ACTIVE.value,
+            },
+        )
+        # The version grows, so that a probe of the old address that is under way cannot overwrite the request.
+        now = timezone.now()
+        EndpointHealth.objects.filter(endpoint__name=plan.name).update(
+            version=F("version") + 1, next_check=now, next_discovery=now
+        )
+
+
+def remove() -> int:
+    """Delete the demo's endpoints with their health and models; how many there were."""
+    ours = Endpoint.objects.filter(name__in=[plan.name for plan in PLANS], tags=TAG)
+    count: int = ours.count()
+    ours.delete()
+    return count
