@@ -1,0 +1,53 @@
+"""`python -m tests.e2e.seed '<json>'`: a database with endpoints as a prober would have left them.
+
+Takes a list of {"name", "url", "kind", "models"}; runs in a process of its own, on the data folder of the
+environment. For servers under test that run without their prober.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def seed_database(data_dir: Path, endpoints: list[dict[str, Any]]) -> None:
+    """Make the database in `data_dir` and register `endpoints` as healthy."""
+    env = {**os.environ, "OLLA_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "olla_site.settings"}
+    argv = [sys.executable, "-m", "tests.e2e.seed", json.dumps(endpoints)]
+    subprocess.run(argv, cwd=ROOT, env=env, check=True)
+
+
+def main(endpoints: list[dict[str, Any]]) -> None:
+    """Migrate and write."""
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+    from django.utils import timezone
+
+    from endpoints.health import Status
+    from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth
+
+    call_command("migrate", verbosity=0)
+    later = timezone.now() + timedelta(days=1)
+    for each in endpoints:
+        endpoint, _ = Endpoint.objects.update_or_create(
+            name=each["name"], defaults={"url": each["url"], "backend_type": each["kind"]}
+        )
+        EndpointHealth.objects.update_or_create(
+            endpoint=endpoint,
+            defaults={"status": Status.HEALTHY.value, "next_check": later, "next_discovery": later},
+        )
+        for model in each["models"]:
+            DiscoveredModel.objects.get_or_create(endpoint=endpoint, name=model)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
