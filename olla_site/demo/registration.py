@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from endpoints.health import OperatorState
+from endpoints.health import OperatorState, Status
 from endpoints.models import Endpoint, EndpointHealth
 from olla_site.demo.children import ChildPlan
 
@@ -44,6 +44,18 @@ def register(plan: ChildPlan, url: str) -> None:
         EndpointHealth.objects.filter(endpoint__name=plan.name).update(
             version=F("version") + 1, next_check=now, next_discovery=now
         )
+
+
+def are_found() -> bool:
+    """Whether the prober has found every demo endpoint healthy and its models listed. For another thread."""
+    try:
+        healthy = EndpointHealth.objects.filter(status=Status.HEALTHY.value, models_checked__isnull=False)
+        found = set(healthy.values_list("endpoint__name", flat=True))
+    except DatabaseError:
+        return False
+    finally:
+        connection.close()
+    return {plan.name for plan in PLANS} <= found
 
 
 def remove() -> int:

@@ -20,7 +20,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from endpoints.conf import conf
 from olla_site.demo.children import ChildError, DemoChild
-from olla_site.demo.registration import PLANS, SHARED_MODEL, NameTakenError, register, remove
+from olla_site.demo.registration import PLANS, SHARED_MODEL, NameTakenError, are_found, register, remove
 from olla_site.server import running
 
 _READY_SECONDS = 60.0
@@ -70,7 +70,8 @@ class Command(BaseCommand):
         url = f"http://{shown}:{port}"
         wanted = {model for child in children for model in child.plan.models}
         deadline = time.monotonic() + _READY_SECONDS
-        while not wanted <= list_models(url):
+        # First the tables, then the server: asking it all the time would fill the access log.
+        while not (are_found() and wanted <= list_models(url)):
             if time.monotonic() > deadline:
                 self.stderr.write("The demo backends are not usable yet; the log above may say why.")
                 return
