@@ -9,3 +9,5 @@ os.environ.setdefault("OLLA_DATA_DIR", str(Path(tempfile.gettempdir()) / f"olla-
 from olla_site.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# A file, not memory: connections of several threads must meet as they do in the product (WAL, lock timeouts).
+DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / f"test-{os.getpid()}.sqlite3"}  # noqa: F405
