@@ -66,6 +66,10 @@ class Conf:
         ("*_API_KEY", "*_TOKEN", "OLLA_BACKEND_*"),
         "Names of environment variables that `${...}` in credentials may read.",
     )
+    ca_dir: str = option(
+        "",
+        "Folder of the PEM files that endpoints may name as their CA file; empty is `ca` in the data folder.",
+    )
     open_guarded_paths: tuple[str, ...] = option(
         (),
         "Endpoint types whose guarded paths (model management and the like) are open, or `*` for all.",

@@ -9,6 +9,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.db import models
+from django.db.models.query_utils import DeferredAttribute
 
 from endpoints.secrets import MASK, Secret
 
@@ -26,12 +27,21 @@ else:
     _TextField = models.TextField
 
 
+class SecretAttribute(DeferredAttribute):
+    """Makes whatever is assigned a Secret, so that no row in memory holds plain text to print by accident."""
+
+    def __set__(self, instance: models.Model, value: Any) -> None:
+        instance.__dict__[self.field.attname] = self.field.to_python(value)
+
+
 class EncryptedTextField(_TextField):
     """Holds a Secret; empty text is stored as empty, all else as a Fernet token.
 
     A token that no key opens (the key file was lost or replaced) becomes an empty Secret marked
     `unreadable`, so that pages and routing go on and can say what to do.
     """
+
+    descriptor_class = SecretAttribute
 
     def from_db_value(self, value: str | None, *_: object) -> Secret:
         return decrypt(value)
@@ -40,6 +50,8 @@ class EncryptedTextField(_TextField):
         return value if isinstance(value, Secret) else Secret(value or "")
 
     def get_prep_value(self, value: Any) -> str:
+        if isinstance(value, UnreadableSecret):
+            return value.token
         text = value.reveal() if isinstance(value, Secret) else value or ""
         return encrypt(text)
 
@@ -53,9 +65,13 @@ class EncryptedTextField(_TextField):
 
 
 class UnreadableSecret(Secret):
-    """Stands for a stored value that no encryption key opens."""
+    """Stands for a stored value that no encryption key opens; saving it again keeps what is stored."""
 
-    __slots__ = ()
+    __slots__ = ("token",)
+
+    def __init__(self, token: str) -> None:
+        super().__init__("")
+        self.token = token
 
 
 def encrypt(text: str) -> str:
@@ -70,7 +86,7 @@ def decrypt(token: str | None) -> Secret:
     try:
         return Secret(_cipher().decrypt(token.encode()).decode())
     except InvalidToken:
-        return UnreadableSecret("")
+        return UnreadableSecret(token)
 
 
 def _forget(*, setting: str, **_: object) -> None:

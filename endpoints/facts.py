@@ -1,0 +1,51 @@
+"""What admin and portal tell of one endpoint, read from its row and health row."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+
+from endpoints.health import OperatorState, Status
+from endpoints.loading import read_credentials
+from endpoints.models import Endpoint, EndpointHealth
+from endpoints.profiles import AUTO, PROFILES
+from endpoints.secrets import SecretError
+from endpoints.status_text import HealthFacts
+
+
+def health_of(endpoint: Endpoint) -> EndpointHealth:
+    """The health row of an endpoint, or an unsaved one of an endpoint never probed."""
+    found: EndpointHealth | None = getattr(endpoint, "health", None)
+    return found or EndpointHealth(endpoint=endpoint)
+
+
+def config_problem(endpoint: Endpoint) -> str:
+    """Why the stored credentials cannot be used; empty when they can."""
+    try:
+        read_credentials(endpoint, os.environ)
+    except SecretError as error:
+        return str(error)
+    return ""
+
+
+def gather_facts(endpoint: Endpoint, prober_seen: datetime | None) -> HealthFacts:
+    """What badge and reason are made of."""
+    health = health_of(endpoint)
+    return HealthFacts(
+        status=Status(health.status),
+        state=OperatorState(endpoint.state),
+        last_error=health.last_error,
+        next_check=health.next_check.timestamp(),
+        check_interval=endpoint.check_interval,
+        prober_seen=prober_seen.timestamp() if prober_seen else 0.0,
+        probed=health.last_checked is not None,
+        config_problem=config_problem(endpoint),
+    )
+
+
+def describe_kind(endpoint: Endpoint) -> str:
+    """The type for people, with what `auto` was detected as."""
+    if endpoint.backend_type != AUTO:
+        return str(endpoint.get_backend_type_display())
+    detected = PROFILES.get(health_of(endpoint).detected_type)
+    return f"{detected.title} (detected)" if detected else "not detected yet"

@@ -1,0 +1,26 @@
+// Shows every <time datetime> as "3 minutes ago", renewed twice a minute, with the exact local time on hover.
+"use strict";
+(() => {
+  const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+  const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+  const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+
+  function phrase(moment) {
+    const seconds = Math.round((moment - Date.now()) / 1000);
+    const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size) || units[units.length - 1];
+    return relative.format(Math.trunc(seconds / size), unit);
+  }
+
+  function show() {
+    for (const element of document.querySelectorAll("time[datetime]")) {
+      const moment = new Date(element.dateTime);
+      if (Number.isNaN(moment.getTime())) continue;
+      element.title = exact.format(moment);
+      element.textContent = phrase(moment);
+    }
+  }
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", show);
+  else show();
+  setInterval(show, 10000);
+})();
