@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from endpoints.secrets import Secret
 
+# Headers that carry a client's or an endpoint's key.
+CREDENTIAL_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # Never contacted, whatever an operator types: link-local and cloud metadata addresses (docs/architecture.md).

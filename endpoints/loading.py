@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from django.db import DatabaseError, connection
 
 from endpoints import tasks
-from endpoints.addressing import TLS, build_auth_headers, merge_headers, parse_origin
+from endpoints.addressing import CREDENTIAL_HEADERS, TLS, build_auth_headers, merge_headers, parse_origin
 from endpoints.conf import conf
 from endpoints.fields import UnreadableSecret
 from endpoints.health import OperatorState, Status
@@ -141,7 +141,8 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
         last_error=health.last_error,
         latency_ms=health.latency_ms,
         headers=headers,
-        uses_own_key=endpoint.auth_type != "none" or bool(headers),
+        uses_own_key=endpoint.auth_type != "none"
+        or any(name.lower() in CREDENTIAL_HEADERS for name, _ in headers),
         forward_client_auth=_FORWARD.get(endpoint.forward_client_auth),
         retry_statuses=parse_statuses(endpoint.retry_statuses),
         limits=Limits(
@@ -230,6 +231,11 @@ def health() -> LoaderHealth:
 def refresh(*, force: bool = False) -> Snapshot:
     """Look once, blocking; for commands, tests and the background task."""
     return _loader.refresh(force=force)
+
+
+def forget() -> None:
+    """Drop the snapshot, as at the start of the process; for tests."""
+    _loader.snapshot = EMPTY
 
 
 async def look() -> None:

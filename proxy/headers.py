@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
 
+from endpoints.addressing import CREDENTIAL_HEADERS
 from endpoints.profiles import PREFIXES
 from endpoints.snapshot import EndpointRecord
 from proxy.inbound import Inbound, RawHeaders
@@ -19,7 +20,6 @@ HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
     b"trailer", b"trailers", b"transfer-encoding", b"upgrade", b"http2-settings",
 })  # fmt: skip
-CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 # Set anew below, or nothing a backend should see (Ollama answers 403 to a foreign Origin).
 _NOT_UPSTREAM = HOP_BY_HOP | {
     b"host", b"content-length", b"expect", b"cookie", b"origin", b"referer", b"x-csrftoken", b"x-auth-token",
@@ -28,7 +28,7 @@ _NOT_UPSTREAM = HOP_BY_HOP | {
 }  # fmt: skip
 _NOT_UPSTREAM_STARTS = (b"sec-", b"access-control-request-", b"x-olla-")
 # A backend's page must never act as this site, whose origin the admin shares.
-_NOT_DOWNSTREAM = HOP_BY_HOP | CREDENTIALS | {
+_NOT_DOWNSTREAM = HOP_BY_HOP | CREDENTIAL_HEADERS | {
     b"set-cookie", b"set-cookie2", b"clear-site-data", b"strict-transport-security", b"service-worker-allowed",
     b"refresh", b"alt-svc", b"report-to", b"reporting-endpoints", b"nel", b"x-auth-token",
     b"content-security-policy", b"content-security-policy-report-only", b"x-content-type-options",
@@ -64,8 +64,8 @@ def named_in_connection(headers: RawHeaders) -> frozenset[bytes]:
 
 
 def may_forward_credentials(endpoint: EndpointRecord, prefix: str) -> bool:
-    """Whether the client's own key may reach this endpoint (docs/architecture.md, Secrets)."""
-    if is_public_plain(endpoint):
+    """Whether the client's own key may reach this endpoint: never beside the endpoint's own."""
+    if endpoint.uses_own_key or is_public_plain(endpoint):
         return False
     if endpoint.forward_client_auth is not None:
         return endpoint.forward_client_auth
@@ -94,7 +94,7 @@ def build_upstream_headers(
     """The exact header list of one attempt. `via` is our Via entry, `product` the X-Proxied-By value."""
     dropped = named_in_connection(inbound.headers)
     own = {name.lower() for name, _ in endpoint.headers}
-    withheld = own if may_forward_credentials(endpoint, inbound.prefix) else own | CREDENTIALS
+    withheld = own if may_forward_credentials(endpoint, inbound.prefix) else own | CREDENTIAL_HEADERS
     headers: RawHeaders = [(b"Host", endpoint.origin.authority.encode("latin-1"))]
     vias, forwarded = [], []
     for name, value in inbound.headers:
