@@ -49,6 +49,7 @@ class AnswerReader:
         self._interim = 0
         self._left = 0
         self._framing = 0
+        self._parser: HttpResponseParser | None = None
         self._begin_head()
 
     def feed(self, data: bytes) -> None:
@@ -76,6 +77,10 @@ class AnswerReader:
             return BadAnswer("The connection closed inside the head of the answer.")
         return LostMidBody("The connection closed before the body was complete.")
 
+    def stop(self) -> None:
+        """Nothing more will be fed; free the parser, which holds our bound methods: a reference cycle."""
+        self._parser = None
+
     def take(self) -> bytes:
         """Everything buffered, joined."""
         pieces = self.pieces
@@ -99,8 +104,8 @@ class AnswerReader:
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._parser is not None and not self.complete:
-            self._head_seen = True
+        self._head_seen = True
+        if self._parser is not None:
             self.keep_alive = self._parser.should_keep_alive()  # llhttp forgets it when the body is empty
 
     def on_body(self, piece: bytes) -> None:
@@ -119,7 +124,7 @@ class AnswerReader:
         self._head_seen = False
         self._head_size = 0
         self._tail = b""
-        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        self._parser = HttpResponseParser(self)
 
     def _feed_head(self, data: bytes) -> bytes:
         """Give the parser the bytes up to the end of the head and return those behind it."""
@@ -209,7 +214,7 @@ class AnswerReader:
     def _finish(self) -> None:
         self._stage = DONE
         self.complete = True
-        self._parser = None  # it holds our bound methods: a reference cycle
+        self.stop()
 
 
 def parse_framing(headers: Headers, version: str) -> tuple[int | None, bool]:

@@ -20,6 +20,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 # An address that does not answer is given this long before the next one is tried: one lost SYN is sent again after
 # a second.
 NEXT_ADDRESS_AFTER = 2.0
+RECEIVE_SIZE = 64 * 1024
 OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 
 
@@ -70,6 +71,7 @@ class Dialer:
 
     def __init__(self, resolver: Resolver = resolve_by_system) -> None:
         self._resolver = resolver
+        self._buffer = memoryview(bytearray(RECEIVE_SIZE))
         self._contexts: dict[TLS, ssl.SSLContext] = {}
         self._preferred: dict[str, str] = {}
 
@@ -81,11 +83,11 @@ class Dialer:
                 context = await self._context(target.tls) if origin.scheme == "https" else None
                 addresses = await find_addresses(self._resolver, origin.host, origin.port)
                 sock = await self._connect_any(target.key, addresses, origin.port, deadline)
-                return await _start_protocol(sock, context, origin.host)
+                return await self._start_protocol(sock, context, origin.host)
         except NotConnected:
             raise
         except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors
-            raise _name_failure(error, origin) from error
+            raise name_failure(error, origin) from error
 
     def forget(self, target_key: str) -> None:
         """Drop what is remembered for a pool that is gone."""
@@ -108,6 +110,16 @@ class Dialer:
                 self._preferred[key] = address
                 return sock
         raise last
+
+    async def _start_protocol(self, sock: socket.socket, context: ssl.SSLContext | None, host: str) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: Connection(loop, self._buffer),
+            sock=sock,
+            ssl=context,
+            server_hostname=host if context else None,
+        )
+        return connection
 
     async def _context(self, tls: TLS) -> ssl.SSLContext:
         context = self._contexts.get(tls)
@@ -152,15 +164,8 @@ async def _connect(address: str, port: int) -> socket.socket:
     return sock
 
 
-async def _start_protocol(sock: socket.socket, context: ssl.SSLContext | None, host: str) -> Connection:
-    loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(
-        lambda: Connection(loop), sock=sock, ssl=context, server_hostname=host if context else None
-    )
-    return connection
-
-
-def _name_failure(error: OSError, origin: Origin) -> NotConnected:
+def name_failure(error: OSError, origin: Origin) -> NotConnected:
+    """What an error of the system or of TLS means, judged by its class and number."""
     reason = NotConnectedReason.UNREACHABLE
     if isinstance(error, TimeoutError):
         reason = NotConnectedReason.TIMEOUT

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterable, AsyncIterator
 from math import inf
 from time import monotonic
@@ -94,6 +95,7 @@ class Answer:
         """`aclose()` for callers that cannot await."""
         connection, self._connection = self._connection, None
         self._reader.pieces.clear()
+        self._reader.stop()
         if connection is not None:
             self.failure = LostMidBody("The answer was closed before its end.")
             connection.abort()
@@ -137,6 +139,7 @@ class Answer:
         """The exchange is over: the connection is no longer ours."""
         self._connection = None
         self.failure = failure
+        self._reader.stop()
         self.wake()
 
     def cut(self, *, clean: bool) -> DoorError | None:
@@ -188,14 +191,19 @@ class Owner(Protocol):
         """The socket is closed."""
 
 
-class Connection(asyncio.Protocol):
-    """One socket to an endpoint, carrying one exchange at a time."""
+class Connection(asyncio.BufferedProtocol):
+    """One socket to an endpoint, carrying one exchange at a time.
 
-    __slots__ = ("_can_write", "_reading_paused", "_sent", "_transport", "answer", "closed", "exchanges",
-                 "idle_since", "loop", "owner")  # fmt: skip
+    `buffer` is where asyncio receives; all connections of a loop share one, as its content is copied out at once.
+    (A plain Protocol's recv makes a 256 KiB bytes object for each read: measured up to 20 us for 100 bytes.)
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_buffer", "_can_write", "_reading_paused", "_sent", "_transport", "answer", "closed",
+                 "exchanges", "idle_since", "loop", "owner")  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, buffer: memoryview) -> None:
         self.loop = loop
+        self._buffer = buffer
         self.owner: Owner | None = None
         self.answer: Answer | None = None
         self.exchanges = 0
@@ -269,7 +277,13 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._receive(bytes(self._buffer[:nbytes]))
+
+    def _receive(self, data: bytes) -> None:
         answer = self.answer
         if answer is None:
             self.abort()  # nobody asked: this connection must not carry another answer
@@ -286,13 +300,13 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> None:
-        self._cut(clean=True)
+        self._cut(clean=self._ended_orderly())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         if exc is not None and self.answer is not None:
             self._read_last_words()
-        self._cut(clean=exc is None)
+        self._cut(clean=False)  # an orderly end was told by eof_received
         self._allow_writing()
         if self.owner is not None:
             self.owner.on_lost(self)
@@ -331,6 +345,16 @@ class Connection(asyncio.Protocol):
         if not already:
             self._transport.abort()
 
+    def _ended_orderly(self) -> bool:
+        """Over TLS only close_notify ends a body (RFC 9112 9.8): anybody on the way can forge a FIN."""
+        tls = self._transport.get_extra_info("ssl_object")
+        if tls is None:
+            return True
+        try:
+            return not tls.read(1)  # OpenSSL gives the empty end of file after close_notify only
+        except ssl.SSLError:
+            return False
+
     def _read_last_words(self) -> None:
         """An endpoint that refuses a body answers and closes; our write then fails before the answer was read.
 
@@ -343,7 +367,7 @@ class Connection(asyncio.Protocol):
         except OSError:
             return
         if data:
-            self.data_received(data)
+            self._receive(data)
 
     def _allow_writing(self) -> None:
         waiter, self._can_write = self._can_write, None

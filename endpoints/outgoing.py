@@ -52,9 +52,13 @@ def build_head(request: Request) -> OutgoingHead:
         lines.append(b"%b: %b\r\n" % (name, value))
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
+            if length is not None or not value.isdigit():
+                raise ValueError("Content-Length is repeated or not a number.")
             length = int(value)
         elif size == 17 and name.lower() == b"transfer-encoding":
-            chunked = value.lower() == b"chunked"
+            if chunked or value.lower() != b"chunked":
+                raise ValueError("The only transfer coding is chunked, once.")
+            chunked = True
     lines.append(b"\r\n")
     head = b"".join(lines)
     if (

@@ -23,10 +23,11 @@ class Pool:
     given either a free connection or, as None, the place of one that is gone.
     """
 
-    __slots__ = ("_busy", "_dialer", "_idle", "_waiters", "size")
+    __slots__ = ("_busy", "_closed", "_dialer", "_idle", "_waiters", "size")
 
     def __init__(self, dialer: Dialer) -> None:
         self.size = 0
+        self._closed = False
         self._dialer = dialer
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
@@ -92,7 +93,8 @@ class Pool:
                 connection.abort()
 
     def close(self) -> None:
-        """Close every connection, now."""
+        """Close every connection, now, and open no more."""
+        self._closed = True
         for connection in (*self._busy, *self._idle):
             connection.shut()
 
@@ -100,6 +102,8 @@ class Pool:
         """Fill the place already counted in `size`, or give it back."""
         connection: Connection | None = None
         try:
+            if self._closed:
+                raise NotConnected(NotConnectedReason.LOCAL, "The transport is closed.")
             connection = await self._dialer.dial(target, deadline)
         finally:
             if connection is None:

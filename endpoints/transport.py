@@ -8,7 +8,7 @@ Failures: endpoints/failures.py. Everything a caller needs is importable from he
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from time import monotonic
 from typing import Any
 
@@ -84,7 +84,7 @@ class Transport(httpx.AsyncBaseTransport):
         target = request.extensions.get("destination") or _target_of(request.url)
         limits = request.extensions.get("limits") or _limits_of(request.extensions.get("timeout", {}))
         try:
-            answer = await self.send(target, _outgoing(request), limits)
+            answer = await self.send(target, await _outgoing(request), limits)
         except DoorError as error:
             raise _httpx_error(error, request) from error
         return httpx.Response(
@@ -163,21 +163,21 @@ def _limits_of(timeout: Mapping[str, Any]) -> Limits:
     return Limits(connect=timeout.get("connect") or 0.0, first_byte=read, idle=read)
 
 
-def _outgoing(request: httpx.Request) -> Request:
+async def _outgoing(request: httpx.Request) -> Request:
     path = request.extensions.get("target") or request.url.raw_path
-    if not isinstance(request.stream, httpx.AsyncByteStream):
+    framed = "content-length" in request.headers or "transfer-encoding" in request.headers
+    body: bytes | AsyncIterable[bytes]
+    if _is_loaded(request) or not framed:
+        body = await request.aread()
+    elif isinstance(request.stream, httpx.AsyncByteStream):
+        body = request.stream
+    else:
         raise TypeError("The request body must be readable asynchronously.")
-    body = request.stream
-    streamed = "content-length" in request.headers or "transfer-encoding" in request.headers
-    return Request(
-        request.method.encode("ascii"),
-        path,
-        request.headers.raw,
-        request.content if _is_loaded(request) else body if streamed else b"",
-    )
+    return Request(request.method.encode("ascii"), path, request.headers.raw, body)
 
 
 def _is_loaded(request: httpx.Request) -> bool:
+    """Whether httpx holds the whole body; it has no other way to ask."""
     try:
         return request.content is not None
     except httpx.RequestNotRead:

@@ -440,7 +440,7 @@ class ScriptedBackend:
     conns: list[Conn] = field(default_factory=list, init=False)  # every connection accepted
     closed: int = field(default=0, init=False)
     _server: asyncio.Server | None = field(default=None, init=False)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _tasks: dict[Conn, asyncio.Task[None]] = field(default_factory=dict, init=False)
     _routes: dict[str, _Steps] = field(default_factory=dict, init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
@@ -514,9 +514,9 @@ class ScriptedBackend:
             self._server.close()
         for conn in self.conns:
             conn.transport.abort()
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        results = await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self.wait_all_closed()
         for result in results:
             if isinstance(result, Exception):
@@ -530,16 +530,18 @@ class ScriptedBackend:
         self.conns.append(conn)
         self._changed.set()
         task = asyncio.get_running_loop().create_task(self._serve(conn))
-        self._tasks.add(task)
+        self._tasks[conn] = task
 
     def note_request(self, request: Received) -> None:
         """A whole request came."""
         self.requests.append(request)
         self._changed.set()
 
-    def note_closed(self, _conn: Conn) -> None:
-        """A connection ended."""
+    def note_closed(self, conn: Conn) -> None:
+        """A connection ended; so does the step it was in the middle of."""
         self.closed += 1
+        if not inspect.iscoroutinefunction(self.script):
+            self._tasks[conn].cancel()
         self._changed.set()
 
     async def _serve(self, conn: Conn) -> None:

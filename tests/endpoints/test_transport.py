@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from endpoints.tasks import running_tasks
 from endpoints.transport import (
-    Answer,
     BadAnswer,
     DoorError,
     FirstByteTimeout,
@@ -24,6 +22,7 @@ from endpoints.transport import (
     TotalTimeout,
     Transport,
 )
+from tests.endpoints.door import GET, HEAD, chunked_post, fetch, open_transport, post
 from tests.fakes import (
     CONTINUE,
     Conn,
@@ -39,36 +38,12 @@ from tests.fakes import (
     stream_of,
 )
 
-GET = Request(b"GET", b"/", [(b"Host", b"x")])
-HEAD = Request(b"HEAD", b"/", [(b"Host", b"x")])
-
-
-def post(body: bytes) -> Request:
-    """A POST with its length."""
-    return Request(b"POST", b"/v1/chat", [(b"Host", b"x"), (b"Content-Length", b"%d" % len(body))], body)
-
-
-def chunked_post(*pieces) -> Request:
-    """A POST whose body comes in pieces."""
-    return Request(b"POST", b"/", [(b"Host", b"x"), (b"Transfer-Encoding", b"chunked")], stream_of(*pieces))
-
 
 @pytest.fixture
 async def transport() -> AsyncIterator[Transport]:
-    """A transport that notices limits quickly; the test fails when it leaves a task or a connection."""
-    transport = Transport(sweep_interval=0.02)
-    tasks = asyncio.all_tasks()
-    yield transport
-    await transport.aclose()
-    assert transport.count_connections() == (0, 0)
-    assert running_tasks() == 0
-    assert asyncio.all_tasks() - tasks <= {asyncio.current_task()}
-
-
-async def fetch(transport: Transport, backend: ScriptedBackend, request: Request = GET) -> tuple[Answer, bytes]:
-    """One whole exchange."""
-    answer = await transport.send(Target(backend.origin), request)
-    return answer, await answer.read()
+    """A transport whose leftovers fail the test."""
+    async with open_transport() as transport:
+        yield transport
 
 
 # -- what goes out
@@ -115,6 +90,9 @@ async def test_it_sends_a_large_body_whole(transport):
         Request(b"GET", b"/", [(b"X", b"a\r\nY: b")]),
         Request(b"GET", b"/", [(b"X", b"a\nY: b")]),
         Request(b"POST", b"/", [], b"unframed"),
+        Request(b"POST", b"/", [(b"Content-Length", b"1_0")], b"0123456789"),
+        Request(b"POST", b"/", [(b"Content-Length", b"1"), (b"content-length", b"1")], b"x"),
+        Request(b"POST", b"/", [(b"Transfer-Encoding", b"gzip, chunked")], b"x"),
         Request(b"POST", b"/", [(b"Content-Length", b"9")], b"short"),
         Request(b"POST", b"/", [(b"Content-Length", b"1"), (b"Transfer-Encoding", b"chunked")], b"x"),
     ],
