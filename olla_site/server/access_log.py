@@ -1,22 +1,45 @@
-"""One JSON line per request, without secrets."""
+"""One JSON line per request, without secrets.
+
+Lines are collected and written ten times a second: formatted one after the other they cost a quarter of what they
+cost between requests.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-import time
+from datetime import UTC, datetime
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from olla_site.server.request_head import RequestHead
+
 logger = logging.getLogger("olla_site.access")
 
+_EVERY = 0.1
+_MOST_PENDING = 1000
 _MAX_PATH = 2048
 _NOT_LETTERS = re.compile(rb"[^a-z]")
 _SECRET_ENDS = (b"key", b"token", b"secret", b"password", b"auth", b"authorization", b"signature")
 
 
-class AccessRecord(msgspec.Struct):
+class Finished(NamedTuple):
+    """What is known of a request when its answer has ended; `now` is Unix time, `seconds` how long it took."""
+
+    now: float
+    request_id: str
+    client: tuple[str, int] | None
+    head: RequestHead | None
+    status: int
+    size: int
+    seconds: float
+    aborted: bool
+
+
+class AccessLine(msgspec.Struct):
     """The fields of a line, in their order; `ms` from the whole head to the last byte handed to the system."""
 
     time: str
@@ -27,39 +50,59 @@ class AccessRecord(msgspec.Struct):
     status: int
     bytes: int
     ms: float
-    aborted: bool = False
+    aborted: bool
 
 
-def is_logging() -> bool:
-    """Whether anybody wants the lines; ask before a record is built."""
-    return logger.isEnabledFor(logging.INFO)
+class AccessLog:
+    """Collects the lines of one server; `flush` when it ends."""
 
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pending: list[Finished] = []
 
-def format_time(now: float) -> str:
-    """Unix time as RFC 3339 in UTC with milliseconds."""
-    global _second, _second_text  # noqa: PLW0603 - the text of the last second seen, as strftime costs 3 us
-    second = int(now)
-    if second != _second:
-        _second = second
-        _second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-    return f"{_second_text}.{int((now - second) * 1000):03d}Z"
+    @staticmethod
+    def is_on() -> bool:
+        """Whether anybody wants the lines."""
+        return logger.isEnabledFor(logging.INFO)
 
+    def add(self, finished: Finished) -> None:
+        """Take note of one request."""
+        if not self._pending:
+            self._loop.call_later(_EVERY, self.flush)
+        self._pending.append(finished)
+        if len(self._pending) >= _MOST_PENDING:
+            self.flush()
 
-_second, _second_text = -1, ""
+    def flush(self) -> None:
+        """Write what is pending."""
+        pending, self._pending = self._pending, []
+        for finished in pending:
+            line = logging.LogRecord.__new__(logging.LogRecord)
+            line.__dict__.update(_template.__dict__)
+            line.msg = msgspec.json.encode(build_line(finished)).decode()
+            line.created = finished.now
+            line.msecs = finished.now % 1 * 1000
+            logger.handle(line)
 
 
 # Every line has the same logger, level, process and thread: building a LogRecord finds them anew, for 5 us.
 _template = logging.LogRecord(logger.name, logging.INFO, __file__, 0, "", None, None)
 
 
-def log_request(record: AccessRecord, now: float) -> None:
-    """Write one line; `now` is the Unix time."""
-    line = logging.LogRecord.__new__(logging.LogRecord)
-    line.__dict__.update(_template.__dict__)
-    line.msg = msgspec.json.encode(record).decode()
-    line.created = now
-    line.msecs = int((now - int(now)) * 1000) + 0.0
-    logger.handle(line)
+def build_line(finished: Finished) -> AccessLine:
+    """The line of one request."""
+    head = finished.head
+    return AccessLine(
+        time=datetime.fromtimestamp(finished.now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+        request_id=finished.request_id,
+        client=finished.client[0] if finished.client else "",
+        method=head.method if head else "-",
+        path=redact_target(head.raw_path, head.query) if head else "-",
+        status=finished.status,
+        bytes=finished.size,
+        ms=round(finished.seconds * 1000, 3),
+        aborted=finished.aborted,
+    )
 
 
 def redact_target(raw_path: bytes, query: bytes) -> str:

@@ -49,7 +49,8 @@ class Drain:
         logger.info("shutting down: %d requests in flight", len(server.exchanges))
         await self._stop_listening()
         for protocol in list(server.connections):
-            protocol.sendCloseFrame(code=_GOING_AWAY)
+            if protocol.state == protocol.STATE_OPEN:
+                protocol.sendCloseFrame(code=_GOING_AWAY)
         await self._wait(self._is_idle, server.shutdown_timeout)
         for exchange in list(server.exchanges):
             if exchange.task is not None:

@@ -8,8 +8,8 @@ import time
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from olla_site.server import access_log
 from olla_site.server.aborting import AbortResponse
+from olla_site.server.access_log import Finished
 from olla_site.server.limits import draining, internal_error
 from olla_site.server.request_head import RequestHead
 from olla_site.server.response_head import Asked, ResponseHead, build_response_head
@@ -185,8 +185,15 @@ class Exchange:
 
     def flush_head(self) -> None:
         """Send a head that has waited for a body long enough."""
-        if self._raw_head is None and not self.over:
-            self.protocol.write(self._build_head(None).data)
+        if self._raw_head is not None or self.over:
+            return
+        try:
+            data = self._build_head(None).data
+        except (TypeError, ValueError):
+            logger.exception("request %s: the application's headers cannot be sent", self.request_id)
+            self._fail()
+        else:
+            self.protocol.write(data)
 
     def _build_head(self, whole: int | None) -> ResponseHead:
         request, server = self.request, self.protocol.server
@@ -229,24 +236,13 @@ class Exchange:
             raise RuntimeError("the body does not have the length its Content-Length says")
 
     def _log(self, status: int, *, aborted: bool = False) -> None:
-        if not access_log.is_logging():
-            return
-        request, client = self.request, self.protocol.client
-        now = time.time()
-        access_log.log_request(
-            access_log.AccessRecord(
-                time=access_log.format_time(now),
-                request_id=self.request_id,
-                client=client[0] if client else "",
-                method=request.method,
-                path=access_log.redact_target(request.raw_path, request.query),
-                status=status,
-                bytes=self._sent,
-                ms=round((time.perf_counter() - self._began) * 1000, 3),
-                aborted=aborted,
-            ),
-            now,
-        )
+        log = self.protocol.server.access_log
+        if log.is_on():
+            seconds = time.perf_counter() - self._began
+            client = self.protocol.client
+            log.add(
+                Finished(time.time(), self.request_id, client, self.request, status, self._sent, seconds, aborted)
+            )
 
 
 def _chunk(body: bytes, *, last: bool) -> bytes:

@@ -58,7 +58,7 @@ class RequestHead(msgspec.Struct):
 class RequestParser:
     """The parser of one connection: `parse_head`, then `feed` until `complete`, then `take_body`."""
 
-    __slots__ = ("_body", "_budget", "_max_body", "_parser", "_received", "complete", "size")
+    __slots__ = ("_body", "_budget", "_keep_alive", "_max_body", "_parser", "_received", "complete", "size")
 
     def __init__(self, budget: BodyBudget, max_body: int) -> None:
         self._budget = budget
@@ -66,6 +66,7 @@ class RequestParser:
         self._parser = HttpRequestParser(self)
         self._body: list[bytes] = []
         self._received = 0
+        self._keep_alive = False
         self.size = 0
         self.complete = False
 
@@ -85,7 +86,7 @@ class RequestParser:
             upgrade = True
         except HttpParserError as error:
             raise _translated(error) from None
-        head = build_head(raw, keep_alive=self._parser.should_keep_alive(), upgrade=upgrade)
+        head = build_head(raw, keep_alive=self._keep_alive, upgrade=upgrade)
         if upgrade and not head.websocket:
             # An offer we do not take (h2c, from Java's client with every first request) is ignored (RFC 9110,
             # 7.8). llhttp would take the body for the new protocol's bytes: parse again without the offer.
@@ -144,6 +145,10 @@ class RequestParser:
         self._budget.used += more
         self.size = size
         self._body.append(data)
+
+    def on_headers_complete(self) -> None:
+        """The empty line after the head; once a message is complete llhttp forgets what it said."""
+        self._keep_alive = self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
         """The last byte of the request."""

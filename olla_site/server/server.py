@@ -24,6 +24,7 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 
 from endpoints.conf import conf
 from endpoints.tasks import spawn
+from olla_site.server.access_log import AccessLog
 from olla_site.server.drain import Drain
 from olla_site.server.exchange import Exchange
 from olla_site.server.http_protocol import HTTPProtocol
@@ -123,12 +124,14 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
         observers: list[Any] = [_drop]
         globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
         self._tick()
+        self.access_log = AccessLog(self.loop)
         self.drain = Drain(self)
         if self.signal_handlers:
             self.drain.install()
         reactor.addSystemEventTrigger("before", "shutdown", self.kill_all_applications)
         self.loop.call_soon(lambda: spawn(self._start(), "server start"))
         reactor.run(installSignalHandlers=False)
+        self.access_log.flush()
 
     async def _start(self) -> None:
         """The application's startup, then the doors."""

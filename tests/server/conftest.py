@@ -1,0 +1,33 @@
+"""One server for the tests that only ask it something; tests that end it start their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live import LiveServer
+from tests.server.raw import assert_idle
+
+APP = "tests.server.apps:application"
+LIMITS = {
+    "OLLA_MAX_BODY_SIZE": "2097152",
+    "OLLA_BODY_BUDGET": "4194304",
+    "OLLA_MAX_HEADER_SIZE": "16384",
+    "OLLA_HEADER_TIMEOUT": "1",
+    "OLLA_BODY_STALL_TIMEOUT": "1",
+}
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[LiveServer]:
+    """A server with small limits and short deadlines around `tests.server.apps`."""
+    with LiveServer(app=APP, env=LIMITS) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: LiveServer) -> Iterator[LiveServer]:
+    """The shared server, found idle again after each test."""
+    yield shared_server
+    assert_idle(shared_server)
