@@ -31,6 +31,8 @@ demo: install
 	$(MANAGE) demo $(if $(PORT),--port $(PORT))
 
 run: install
+	@$(MANAGE) migrate --verbosity 0
+	-@$(MANAGE) discover_local
 	$(MANAGE) runserver $(PORT)
 
 test: $(VENV)/dev check
