@@ -198,7 +198,11 @@ class Exchange:
     def _build_head(self, whole: int | None) -> ResponseHead:
         request, server = self.request, self.protocol.server
         asked = Asked(request.method, request.http_version, request.keep_alive and not server.draining)
-        head = build_response_head(self._status, self._headers, asked, whole=whole, date=server.date_line)
+        try:
+            head = build_response_head(self._status, self._headers, asked, whole=whole, date=server.date_line)
+        except (TypeError, ValueError):
+            self._status = 0  # nothing has left: our 500 still can
+            raise
         self._raw_head = head
         self._left = head.length
         return head

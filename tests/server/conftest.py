@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.live import LiveServer
+from tests.server import raw
 from tests.server.raw import assert_idle
 
 APP = "tests.server.apps:application"
@@ -26,8 +27,18 @@ def shared_server() -> Iterator[LiveServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def close_clients() -> Iterator[None]:
+    """Close the sockets a test has left open."""
+    yield
+    while raw.opened:
+        raw.opened.pop().close()
+
+
 @pytest.fixture
 def server(shared_server: LiveServer) -> Iterator[LiveServer]:
     """The shared server, found idle again after each test."""
     yield shared_server
+    while raw.opened:
+        raw.opened.pop().close()
     assert_idle(shared_server)

@@ -13,6 +13,8 @@ from typing import Any
 
 from tests.live import LiveServer
 
+# Sockets of the running test; a fixture closes what is left.
+opened: list[socket.socket] = []
 HOST = b"Host: localhost\r\n"
 
 
@@ -38,6 +40,7 @@ class RawClient:
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
+        opened.append(self.socket)
         self.socket.connect((server.host, server.port))
         self.buffer = b""
 
