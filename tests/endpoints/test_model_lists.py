@@ -88,7 +88,7 @@ def test_it_drops_a_field_of_the_wrong_type_and_keeps_the_model(list_format, key
 
 
 def test_it_skips_entries_that_are_no_models():
-    entries = [
+    entries: list[object] = [
         None,
         3,
         "m",
