@@ -391,6 +391,8 @@ class Connection(asyncio.BufferedProtocol):
     async def _write_pieces(self, answer: Answer, wire: OutgoingHead, body: AsyncIterable[bytes]) -> None:
         size = 0
         async for piece in body:
+            if self._transport.is_closing():
+                return  # a write failed; connection_lost comes next and may still bring an answer
             if not piece:
                 continue
             size += len(piece)

@@ -54,7 +54,7 @@ def only_loopback() -> Iterator[None]:
 async def settle(condition: Callable[[], bool], within: float = 5) -> None:
     """Wait until `condition`, which nothing announces, is true."""
     async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+        while not condition():
             await asyncio.sleep(0.005)
 
 

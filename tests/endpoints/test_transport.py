@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 
+from endpoints.addressing import Origin
 from endpoints.transport import (
     BadAnswer,
     DoorError,
@@ -371,6 +373,25 @@ async def test_it_relays_an_answer_that_comes_before_the_body_is_sent(transport)
         answer, body = await fetch(transport, backend, chunked_post(b"x" * 1000, forever, b"never"))
         await backend.wait_closed(1)
     assert (answer.status, body) == (413, b"too large")
+
+
+async def test_it_finds_the_answer_when_its_own_write_failed_first(transport, caplog):
+    # In a thread, because the reset must arrive while this loop is busy writing.
+    def refuse(listener: socket.socket) -> None:
+        for _ in range(20):
+            conn, _ = listener.accept()
+            with conn:
+                conn.recv(4096)
+                conn.sendall(b"HTTP/1.1 413 X\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntoo large")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = Target(Origin("http", "127.0.0.1", listener.getsockname()[1]))
+        refusing = asyncio.get_running_loop().run_in_executor(None, refuse, listener)
+        for number in range(20):
+            request = post(b"x" * 5_000_000) if number % 2 else chunked_post(*[b"x" * 60_000] * 80)
+            assert await (await transport.send(target, request)).read() == b"too large"
+        await refusing
+    assert caplog.records == []
 
 
 async def test_it_reads_the_answer_of_a_backend_that_refuses_a_large_body_and_closes(transport):
