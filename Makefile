@@ -11,6 +11,7 @@ help:
 	@echo "make run        the server, with the inference servers found on this machine"
 	@echo "make test       everything: checks, unit, end-to-end and browser tests"
 	@echo "make test-long  the same tests in their larger sizes"
+	@echo "make bench      what a request costs; writes docs/performance.md"
 	@echo "make check      lint, types, floors, migrations, deployment checks"
 
 $(VENV)/runtime: requirements.txt
@@ -52,6 +53,9 @@ check: $(VENV)/dev
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(VENV)/dev
+	$(BIN)/python -m tests.bench
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

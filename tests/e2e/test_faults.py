@@ -116,7 +116,9 @@ async def _load(url: str, victim: BackendProcess, count: int) -> list[dict[str, 
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
         trust_env=False,
     ) as client:
-        seen = [{"bytes": 0, "endpoint": None, "ok": False, "stream": n % 2 == 0} for n in range(2 * count)]
+        seen: list[dict[str, Any]] = [
+            {"bytes": 0, "endpoint": None, "ok": False, "stream": n % 2 == 0} for n in range(2 * count)
+        ]
         running = [asyncio.ensure_future(_ask(client, each)) for each in seen[:count]]
         async with asyncio.timeout(20):
             while sum(1 for each in seen if each["bytes"] and each["endpoint"] == victim.name) < 5:

@@ -1,0 +1,123 @@
+"""`python -m tests.bench [--quick]`: measure, print a table, write docs/performance.md (not with --quick)."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.bench import measures
+from tests.bench.measures import JSON_BODY, STREAM_BODY, PacedStreams, percentile
+from tests.bench.processes import bare_relay, constant_upstream, product, resident_bytes
+
+REPORT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+Row = tuple[str, str]
+
+
+def measure(quick: bool) -> tuple[list[Row], list[float]]:
+    """Every figure as (name, text), and the latencies at one client."""
+    scale = 4 if quick else 1
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        port, pid = stack.enter_context(constant_upstream())
+        ours = stack.enter_context(product(port, Path(folder)))
+        relay = stack.enter_context(bare_relay(port))
+        rows.append(("Memory at start", f"{resident_bytes(ours.pid) / 1e6:.0f} MB"))
+        rows.append(("Memory of one open stream", f"{measures.memory_per_stream(ours, 256) / 1024:.1f} KB"))
+        cost, rate = measures.saturation(port, pid, measures.requests_of(JSON_BODY)[1], 8000 // scale)
+        rows.append(("Constant upstream alone", f"{cost:.0f} us CPU a request, {rate:.0f} requests/s"))
+        for name, body, total in (("JSON request", JSON_BODY, 4000), ("64-chunk stream", STREAM_BODY, 1200)):
+            mine, theirs = measures.requests_of(body)
+            result = measures.compare_cpu(
+                (ours, mine), (relay, theirs), total=total // scale, concurrency=32, turns=3 if quick else 7
+            )
+            rows.append((f"{name}: product, us CPU", result.product.text()))
+            rows.append((f"{name}: bare relay, us CPU", result.yardstick.text()))
+            rows.append((f"{name}: ratio", result.ratio.text(".2f")))
+        mine, theirs = measures.requests_of(JSON_BODY)
+        alone = measures.latency_at_one(ours, mine, 3000 // scale)
+        bare = measures.latency_at_one(relay, theirs, 3000 // scale)
+        rows.append(("Latency at one client, product", describe_latency(alone)))
+        rows.append(("Latency at one client, bare relay", describe_latency(bare)))
+        rows.append(("p99 at one client to p50", f"{percentile(alone, 0.99) / percentile(alone, 0.5):.2f}"))
+        rows.append(("p99 at one client to bare relay", f"{percentile(alone, 0.99) / percentile(bare, 0.99):.2f}"))
+        streams = 256 // scale
+        for name, spread in (("staggered over 3 s", 3.0), ("all at one instant", 0.0)):
+            paced = measures.paced_streams(ours, streams=streams, pace=50, spread=spread)
+            rows.append((f"{streams} paced streams, {name}", describe_paced(paced)))
+        rows.append(("Memory at the end", f"{resident_bytes(ours.pid) / 1e6:.0f} MB"))
+    return rows, alone
+
+
+def describe_latency(ordered: list[float]) -> str:
+    """Percentiles in milliseconds."""
+    shown = [f"p{share * 100:g} {percentile(ordered, share) * 1e3:.2f}" for share in (0.5, 0.9, 0.99, 0.999)]
+    return f"{', '.join(shown)}, max {ordered[-1] * 1e3:.2f} ms"
+
+
+def describe_paced(paced: PacedStreams) -> str:
+    """First byte, lateness and arrivals of paced streams."""
+    p50, p99 = percentile(paced.first, 0.5) * 1e3, percentile(paced.first, 0.99) * 1e3
+    return (
+        f"first byte p50 {p50:.1f} ms, p99 {p99:.1f} ms; latest chunk {paced.lateness * 1e3:.0f} ms late; "
+        f"{paced.arrivals} of {paced.wanted} chunks arrived apart"
+    )
+
+
+def histogram(readings: list[float]) -> str:
+    """Latencies at one client in bars."""
+    edges = [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 15, 30, float("inf")]
+    lines, low = [], 0.0
+    for high in edges:
+        count = sum(low <= each * 1e3 < high for each in readings)
+        lines.append(f"{low:>5g} - {high:<5g} ms {count:>6} {'#' * round(60 * count / len(readings))}")
+        low = high
+    return "\n".join(lines)
+
+
+def report(rows: list[Row], readings: list[float]) -> str:
+    """docs/performance.md."""
+    names = ("daphne", "twisted", "httptools", "httpx", "aiohttp", "django")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    table = "\n".join(f"| {name} | {text} |" for name, text in rows)
+    return f"""# Performance
+
+Measured by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, 2 shared cores, Python
+{platform.python_version()}, {versions}. The machine is noisy: trust the ratios, which are taken turn by turn in
+one run. Three numbers are the least, the middle and the greatest of the turns.
+
+The product runs as `manage.py serve` with its defaults (access lines written to a file) before one endpoint; CPU is
+that of all its web processes. The bare relay is an ASGI application that relays with aiohttp and does nothing else,
+under the same server. The upstream sends constant bytes; its own cost shows that it is not what limits.
+
+| Figure | Value |
+|---|---|
+{table}
+
+Latencies of single requests over one connection, product:
+
+```
+{histogram(readings)}
+```
+"""
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="A quarter of the load; writes no file.")
+    options = parser.parse_args()
+    rows, readings = measure(options.quick)
+    for name, text in rows:
+        print(f"{name:<48} {text}")
+    if not options.quick:
+        REPORT.write_text(report(rows, readings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What is measured, one function for each figure; every comparison takes turns within one run."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.bench.load import build_request, open_clients, run_load
+from tests.bench.processes import MODEL, cpu_seconds, resident_bytes
+from tests.bench.upstream import CHUNKS
+from tests.live import LiveServer
+
+PRODUCT_PATH = "/olla/openai/v1/chat/completions"
+RELAY_PATH = "/v1/chat/completions"
+JSON_BODY = b'{"model":"%b","messages":[{"role":"user","content":"%b"}]}' % (MODEL.encode(), b"hello " * 60)
+STREAM_BODY = JSON_BODY.replace(b'{"model"', b'{"stream":true,"model"', 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The least, middle and greatest of several readings."""
+
+    least: float
+    middle: float
+    greatest: float
+
+    @classmethod
+    def of(cls, readings: list[float]) -> Spread:
+        """Summarise readings."""
+        return cls(min(readings), statistics.median(readings), max(readings))
+
+    def text(self, form: str = ".0f") -> str:
+        """`least - middle - greatest`."""
+        return " - ".join(format(value, form) for value in (self.least, self.middle, self.greatest))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """CPU microseconds a request of the product and of the yardstick, and their ratio turn by turn."""
+
+    product: Spread
+    yardstick: Spread
+    ratio: Spread
+
+
+def compare_cpu(
+    ours: tuple[LiveServer, bytes],
+    yardstick: tuple[LiveServer, bytes],
+    *,
+    total: int,
+    concurrency: int,
+    turns: int,
+) -> Comparison:
+    """CPU of `total` requests each, in turns."""
+    readings: tuple[list[float], list[float]] = ([], [])
+    for server, request in (ours, yardstick):  # warm
+        asyncio.run(run_load(server.port, request, total=total // 2, concurrency=concurrency))
+    for _ in range(turns):
+        for (server, request), kept in zip((ours, yardstick), readings, strict=True):
+            before = cpu_seconds(server.pid)
+            asyncio.run(run_load(server.port, request, total=total, concurrency=concurrency))
+            kept.append((cpu_seconds(server.pid) - before) / total * 1e6)
+    ratios = [mine / theirs for mine, theirs in zip(*readings, strict=True)]
+    return Comparison(Spread.of(readings[0]), Spread.of(readings[1]), Spread.of(ratios))
+
+
+def requests_of(body: bytes, extra: bytes = b"") -> tuple[bytes, bytes]:
+    """The request to the product and the same one to the yardstick."""
+    return build_request(PRODUCT_PATH, body, extra), build_request(RELAY_PATH, body, extra)
+
+
+def latency_at_one(server: LiveServer, request: bytes, total: int) -> list[float]:
+    """Seconds of each request over one connection, sorted."""
+    asyncio.run(run_load(server.port, request, total=200, concurrency=1))
+    return sorted(asyncio.run(run_load(server.port, request, total=total, concurrency=1)))
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    """A percentile of sorted readings."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+@dataclass(frozen=True, slots=True)
+class PacedStreams:
+    """How evenly arriving streams were passed on: seconds to the first byte, greatest lateness, chunks apart."""
+
+    first: list[float]
+    lateness: float
+    arrivals: int
+    wanted: int
+
+
+def paced_streams(server: LiveServer, *, streams: int, pace: int, spread: float) -> PacedStreams:
+    """`streams` streams of 64 chunks `pace` milliseconds apart, started over `spread` seconds."""
+    request = build_request(PRODUCT_PATH, STREAM_BODY, b"x-pace: %d\r\n" % pace)
+
+    async def run() -> list[list[tuple[float, int]]]:
+        clients = await open_clients(server.port, request, streams)
+
+        async def one(number: int) -> list[tuple[float, int]]:
+            await asyncio.sleep(number / streams * spread)
+            return await clients[number].ask()
+
+        async with asyncio.timeout(120):
+            return await asyncio.gather(*(one(number) for number in range(streams)))
+
+    arrivals = asyncio.run(run())
+    late = 0.0
+    for pieces in arrivals:
+        start = pieces[0][0]
+        late = max(late, *(at - start - number * pace / 1000 for number, (at, _) in enumerate(pieces[:CHUNKS])))
+    return PacedStreams(
+        sorted(p[0][0] for p in arrivals), late, sum(min(len(p), CHUNKS) for p in arrivals), streams * CHUNKS
+    )
+
+
+def memory_per_stream(server: LiveServer, streams: int) -> float:
+    """Bytes each open stream adds to the server."""
+    request = build_request(PRODUCT_PATH, STREAM_BODY, b"x-pace: 50\r\n")
+
+    async def run() -> float:
+        clients = await open_clients(server.port, request, streams)
+        before = resident_bytes(server.pid)
+        asked = [asyncio.ensure_future(client.ask()) for client in clients]
+        await asyncio.sleep(1.5)
+        grown = resident_bytes(server.pid) - before
+        await asyncio.gather(*asked)
+        return grown / streams
+
+    return asyncio.run(run())
+
+
+def saturation(port: int, pid: int, request: bytes, total: int) -> tuple[float, float]:
+    """(CPU microseconds a request, requests a second) of the upstream alone: it must not be what limits."""
+    before, started = cpu_seconds(pid), time.perf_counter()
+    asyncio.run(run_load(port, request, total=total, concurrency=32))
+    return (cpu_seconds(pid) - before) / total * 1e6, total / (time.perf_counter() - started)
+
+
+Progress = Callable[[str], None]

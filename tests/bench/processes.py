@@ -1,0 +1,72 @@
+"""The processes a measurement runs: started on free ports, their CPU and memory read from /proc."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.e2e.seed import ROOT, seed_database
+from tests.live import LiveServer
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+MODEL = "bench"
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and the children it waited for or still has (proc(5))."""
+    total = 0
+    for process in (pid, *children(pid)):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def children(pid: int) -> list[int]:
+    """Processes started by `pid`."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process that is in use now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+@contextmanager
+def constant_upstream() -> Iterator[tuple[int, int]]:
+    """(port, pid) of the constant upstream."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.upstream"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        found = re.search(r":(\d+)/", process.stdout.readline())
+        assert found
+        yield int(found[1]), process.pid
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
+
+
+@contextmanager
+def product(upstream: int, folder: Path, env: dict[str, str] | None = None) -> Iterator[LiveServer]:
+    """The product before one endpoint, without its prober."""
+    rows = [{"name": "up", "url": f"http://127.0.0.1:{upstream}", "kind": "openai-compatible", "models": [MODEL]}]
+    seed_database(folder, rows)
+    with LiveServer(data_dir=folder, env=env) as server:
+        yield server
+
+
+@contextmanager
+def bare_relay(upstream: int) -> Iterator[LiveServer]:
+    """The yardstick under the same server."""
+    env = {"BENCH_UPSTREAM": f"http://127.0.0.1:{upstream}"}
+    with LiveServer(app="tests.bench.bare_relay:application", env=env) as server:
+        yield server
