@@ -11,7 +11,7 @@ its message is found in whatever shape it came, and a context overflow is reword
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from .json_text import InvalidJsonError, Json, build_json, parse_json
@@ -174,6 +174,8 @@ def explain_error_in_success(value: Json, facts: OverflowFacts | None = None) ->
     status = int(found.code) if found.code.isdecimal() and len(found.code) == 3 else 0
     if not 400 <= status <= 599:
         status = _STATUSES.get(found.kind, 500)
+    code = "" if found.code == str(status) else found.code
+    found = replace(found, code=code, message=found.message or "The backend reported an error.")
     return explain_backend_error(status, found, facts)
 
 

@@ -53,6 +53,11 @@ def build_json_text(value: Json) -> str:
     return build_json(value).decode()
 
 
+def text_size(text: str) -> int:
+    """The bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def _describe(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"

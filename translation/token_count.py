@@ -14,7 +14,7 @@ from enum import StrEnum
 from .anthropic_request import AnthropicRequest, Block, DecodedTurn, decode_turns
 from .errors import TranslationError
 from .image_size import read_image_size
-from .json_text import InvalidJsonError, Json, build_json, parse_json
+from .json_text import InvalidJsonError, Json, build_json, parse_json, text_size
 
 BYTES_PER_TOKEN = 4.0
 TOKENS_PER_MESSAGE = 4
@@ -77,7 +77,7 @@ def estimate_tokens(
         _count_value(turn.blocks, tally, _MAX_DEPTH)
     _count_value(request.system, tally, _MAX_DEPTH)
     for tool in request.tools:
-        tally.text += _size(tool.name or "") + _size(tool.description or "")
+        tally.text += text_size(tool.name or "") + text_size(tool.description or "")
         if tool.input_schema is not None:
             tally.text += len(build_json(tool.input_schema))
     whole = tally.tokens + TOKENS_PER_MESSAGE * len(opened)
@@ -155,7 +155,7 @@ def _parse_object(data: bytes) -> dict[str, Json]:
 def _count_value(value: Json, tally: _Tally, depth: int) -> None:
     """Count text, a block or a list of blocks; anything nested absurdly deep counts as nothing."""
     if isinstance(value, str):
-        tally.text += _size(value)
+        tally.text += text_size(value)
     elif isinstance(value, list) and depth > 0:
         for item in value:
             _count_value(item, tally, depth - 1)
@@ -200,7 +200,3 @@ def _count_image(source: Json) -> int:
     if size is None:
         return IMAGE_TOKENS
     return min(MAX_IMAGE_TOKENS, math.ceil(size[0] * size[1] / _PIXELS_PER_TOKEN))
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())

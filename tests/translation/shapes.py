@@ -49,12 +49,12 @@ def translate(*messages: Any, traits: BackendTraits | None = None, **fields: Any
     return build_openai_request(parse_request(body(*messages, **fields)), options)
 
 
-def sent(*messages: Any, traits: BackendTraits | None = None, **fields: Any) -> dict[str, Any]:
+def sent(*messages: Any, traits: BackendTraits | None = None, **fields: Any) -> Any:
     """The chat request that a Messages request becomes."""
     return json.loads(translate(*messages, traits=traits, **fields).body)
 
 
-def chat(*messages: Any, traits: BackendTraits | None = None, **fields: Any) -> list[dict[str, Any]]:
+def chat(*messages: Any, traits: BackendTraits | None = None, **fields: Any) -> Any:
     """The chat messages that a conversation becomes."""
     return sent(*messages, traits=traits, **fields)["messages"]
 
