@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
+NPM_STAMP := tests/npm/node_modules/.installed
 
-.PHONY: help install demo run test test-long check format bench clean
+.PHONY: help install npm demo run test test-long check format bench clean
 
 help:
 	@echo "make demo       try it: demo backends, admin account, server on http://localhost:40114"
@@ -26,6 +27,14 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+# npm packages that tests run in the browser; the product needs none. Without npm those tests say so and fail.
+$(NPM_STAMP): tests/npm/package.json tests/npm/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing. On Debian and Ubuntu: apt install nodejs npm"; exit 1; }
+	cd tests/npm && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+npm: $(NPM_STAMP)
+
 install: $(VENV)/runtime
 
 demo: install
@@ -36,10 +45,10 @@ run: install
 	-@$(MANAGE) discover_local
 	$(MANAGE) runserver $(PORT)
 
-test: $(VENV)/dev check
+test: $(VENV)/dev $(NPM_STAMP) check
 	$(BIN)/python -m pytest
 
-test-long: $(VENV)/dev check
+test-long: $(VENV)/dev $(NPM_STAMP) check
 	OLLA_TEST_SIZE=long $(BIN)/python -m pytest
 
 check: $(VENV)/dev
@@ -58,4 +67,4 @@ bench: $(VENV)/dev
 	$(BIN)/python -m tests.bench
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) tests/npm/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
