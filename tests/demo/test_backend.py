@@ -345,3 +345,45 @@ async def test_it_starts_again_on_the_port_it_had(backend):
 def test_it_refuses_what_it_cannot_be(wrong):
     with pytest.raises(ValueError, match=r"use one of|needs a model"):
         DemoBackend(**wrong)
+
+
+async def test_it_draws_as_data_url_when_asked(client):
+    body = {"prompt": "a lake", "model": "demo-llama:8b", "response_format": "url"}
+    answer = await client.post("/v1/images/generations", json=body)
+    assert answer.json()["data"][0]["url"].startswith("data:image/png;base64,iVBOR")
+
+
+async def test_it_transcribes_to_plain_text(client):
+    form = {"model": "demo-llama:8b", "response_format": "text"}
+    answer = await client.post("/v1/audio/transcriptions", files={"file": ("a.wav", b"12")}, data=form)
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "2 bytes" in answer.text
+
+
+async def test_it_misses_the_file_of_a_transcription(client):
+    answer = await client.post("/v1/audio/transcriptions", files={"other": b"12"}, data={"model": "demo-llama:8b"})
+    assert answer.json()["error"]["message"] == "the file is missing"
+
+
+async def test_it_loads_a_model_for_an_empty_chat(client):
+    answer = await client.post("/api/chat", json={"model": "demo-llama:8b", "messages": []})
+    assert answer.json()["done_reason"] == "load"
+
+
+async def test_it_needs_a_model(client):
+    answer = await client.post("/api/generate", json={"prompt": "hello"})
+    assert (answer.status_code, answer.json()) == (400, {"error": "model is required"})
+
+
+async def test_it_calls_no_tool_the_client_did_not_offer(client):
+    choice = {"type": "function", "function": {"name": "other"}}
+    body = {**CHAT, "tools": [WEATHER], "tool_choice": choice}
+    chosen = (await client.post("/v1/chat/completions", json=body)).json()["choices"][0]
+    assert chosen["finish_reason"] == "stop"
+
+
+async def test_it_stops_at_a_stop_sequence(client):
+    messages = [{"role": "user", "content": "count to 9"}]
+    body = {**CHAT, "messages": messages, "stop": ", 5"}
+    chosen = (await client.post("/v1/chat/completions", json=body)).json()["choices"][0]
+    assert chosen["message"]["content"].endswith("1, 2, 3, 4")
