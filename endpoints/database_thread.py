@@ -7,6 +7,7 @@ database that is locked would hold up a stop for as long as its lock timeout.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -70,5 +71,5 @@ def _deliver(
         else:
             future.set_result(result)
 
-    if not loop.is_closed():
+    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and the caller with it
         loop.call_soon_threadsafe(finish)

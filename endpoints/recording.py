@@ -90,6 +90,8 @@ def build_target(endpoint: Endpoint, env: Mapping[str, str], detected_type: str 
         headers = read_credentials(endpoint, env)
     except (AddressError, SecretError) as error:
         problem = str(error)
+    except UnicodeError:
+        problem = "The name of a header holds characters HTTP does not allow."
     return ProbeTarget(
         name=endpoint.name,
         url=endpoint.url,
@@ -126,11 +128,12 @@ def build_job(endpoint: Endpoint, env: Mapping[str, str]) -> Job:
 
 
 def watched() -> QuerySet[Endpoint]:
-    """Every endpoint that is probed: all but the disabled ones, each with its health row."""
-    seen: QuerySet[Endpoint] = Endpoint.objects.exclude(state=OperatorState.DISABLED.value).select_related(
-        "health"
-    )
-    return seen
+    """Every endpoint that is probed: all but the disabled ones, each with its health row.
+
+    One that was saved a moment ago, and has no row yet, comes with the next look.
+    """
+    seen: QuerySet[Endpoint] = Endpoint.objects.filter(health__isnull=False).select_related("health")
+    return seen.exclude(state=OperatorState.DISABLED.value)
 
 
 def add_missing_rows() -> None:

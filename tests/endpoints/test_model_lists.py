@@ -109,6 +109,13 @@ def test_it_keeps_a_name_that_comes_twice_once():
     assert [(m.name, m.owner) for m in models] == [("a", "first"), ("b", "")]
 
 
+@pytest.mark.parametrize("list_format", list(ListFormat))
+def test_it_reads_capabilities(list_format):
+    entry = {"id": "m", "name": "m", "capabilities": ["vision", 3, "", "x" * 41, "tools"]}
+    (model,) = parse(list_format, {"data": [entry], "models": [entry]})
+    assert model.capabilities == ("vision", "tools")
+
+
 def test_it_takes_null_and_empty_lists_as_no_models():
     assert parse(OLLAMA, {"models": None}) == parse(OLLAMA, {"models": []}) == []
 

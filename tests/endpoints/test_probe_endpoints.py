@@ -12,14 +12,18 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from django.db import connection
 
+from endpoints.asking import ProbeTarget
+from endpoints.health import HealthState, Outcome
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth
-from endpoints.prober import Prober
+from endpoints.prober import Prober, plan_discovery, safe_discovery, safe_probe
+from endpoints.recording import Job
 from tests.fakes import Reply, ScriptedBackend, Silence, Step, json_reply
 from tests.live import ROOT
 
@@ -190,6 +194,27 @@ async def test_it_leaves_no_task_and_no_connection_behind():
             await backend.wait_requests(1, within=DEADLINE)
         await backend.wait_all_closed()
     assert len(asyncio.all_tasks()) == before
+
+
+async def test_it_blames_itself_for_its_own_faults(caplog):
+    """One endpoint whose probe goes wrong in our own code stops nothing and changes no status."""
+    target = ProbeTarget(name="a", url="http://127.0.0.1:1", backend_type="vllm")
+    moment = datetime.now(UTC)
+    job = Job(1, target, HealthState(), 1.0, False, 0, moment, None, "", moment)
+    broken: Any = object()
+    assert (await safe_probe(job, broken, 0.0)).outcome is Outcome.FAULT
+    assert "itself failed" in str(await safe_discovery(job, broken))
+    assert len(caplog.records) == 2
+
+
+def test_it_spreads_discoveries_and_hurries_after_failures(settings):
+    settings.OLLA_DISCOVERY_INTERVAL = 300
+    waits = {plan_discovery(0) for _ in range(50)}
+    assert len(waits) > 40
+    assert all(270 <= wait <= 330 for wait in waits)
+    assert [plan_discovery(failures) for failures in (1, 2, 3, 4, 9)] == [10, 20, 40, 60, 60]
+    settings.OLLA_DISCOVERY_INTERVAL = 15
+    assert [plan_discovery(failures) for failures in (1, 2, 9)] == [10, 15, 15]
 
 
 # -- the command
@@ -370,10 +395,13 @@ async def test_it_asks_once_and_prints_a_table(data):
     assert "Another prober" not in done.stderr
 
 
-def test_it_says_why_an_endpoint_is_down(data):
+def test_it_says_why_an_endpoint_is_down_and_that_another_prober_is_active(data):
+    with closing(sqlite3.connect(data / "olla.sqlite3")) as database, database:
+        database.execute("INSERT INTO endpoints_proberlease VALUES (1, 'other', '2020-01-01', '2999-01-01')")
     done = manage(data, "probe_endpoints", "--once")
     assert "offline" in done.stdout
     assert "port 9" in done.stdout
+    assert "Another prober is active" in done.stderr
 
 
 def test_it_fails_when_the_database_fails(data):

@@ -120,10 +120,12 @@ async def test_it_reads_retry_after(door):
         ({"error": {"code": 503, "message": "Loading model", "type": "server_error"}}, False),
         ({"error": "Loading model"}, False),
         ([], False),
+        (None, False),
     ],
 )
 async def test_it_knows_a_server_that_loads_its_model_by_shape(door, body, loading):
-    async with ScriptedBackend(json_reply(body, 503)) as backend:
+    step = Reply(503, body=b"not JSON") if body is None else json_reply(body, 503)
+    async with ScriptedBackend(step) as backend:
         result = await probe_endpoint(target_of(backend, "llamacpp"), door, NOW)
     assert (result.status_code, result.loading) == (503, loading)
 
@@ -330,6 +332,22 @@ async def test_it_detects_again_when_the_model_list_does_not_fit(door):
     async with ScriptedBackend({**SERVERS["vllm"], "/api/tags": json_reply({"detail": "no"})}) as backend:
         discovery = await discover_models(target_of(backend, "auto", detected_type="ollama"), door, timeout=5)
     assert [model.name for model in discovery.models] == ["m"]
+
+
+async def test_it_says_why_when_no_kind_fits_the_model_list(door):
+    async with ScriptedBackend({"/api/tags": json_reply({"detail": "no"})}) as backend:
+        with pytest.raises(DiscoveryError, match="HTTP 404"):
+            await discover_models(target_of(backend, "auto", detected_type="ollama"), door, timeout=5)
+
+
+async def test_it_knows_litellm_by_its_headers(door):
+    async with ScriptedBackend(json_reply(OPENAI_LIST, headers=[(b"x-litellm-version", b"1")])) as backend:
+        assert await detect_type(target_of(backend, "auto"), door, timeout=5) == "litellm"
+
+
+async def test_it_is_not_misled_by_a_listing_that_is_none(door):
+    async with ScriptedBackend(json_reply({"data": "x", "models": 3})) as backend:
+        assert await detect_type(target_of(backend, "auto"), door, timeout=5) == ""
 
 
 @pytest.mark.parametrize("status", [401, 403, 429])

@@ -165,6 +165,12 @@ def test_it_finds_new_endpoints_and_gives_them_a_row():
     assert EndpointHealth.objects.count() == 1
 
 
+def test_it_leaves_an_endpoint_without_a_row_for_the_next_look():
+    make("first")
+    Endpoint.objects.create(name="second", url="http://127.0.0.1:1")  # after the missing rows were added
+    assert [endpoint.name for endpoint in watched()] == ["first"]
+
+
 def test_it_finds_models_to_read_after_recovery_only():
     endpoint = make()
     probed(endpoint, REFUSED)
@@ -285,6 +291,14 @@ def test_it_keeps_the_last_models_when_a_discovery_fails(caplog):
     assert len([text for text in caplog.messages if "HTTP 500" in text]) == 1
     record_models(job_of(endpoint), models("m"), time.time(), time.time() + 300)
     assert health_of(endpoint).models_error == ""
+
+
+def test_it_stores_the_type_a_discovery_found():
+    endpoint = make(backend_type="auto")
+    EndpointHealth.objects.filter(pk=endpoint.pk).update(detected_type="ollama", status="healthy")
+    before = revision()
+    assert record_models(job_of(endpoint), Discovery((), "vllm"), time.time(), time.time() + 300)
+    assert (health_of(endpoint).detected_type, revision()) == ("vllm", before + 1)
 
 
 def test_it_drops_a_list_when_another_was_asked_for_meanwhile():
