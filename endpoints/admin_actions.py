@@ -9,7 +9,8 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from endpoints.health import ROUTABLE, OperatorState
+from endpoints.facts import health_of
+from endpoints.health import ROUTABLE, OperatorState, Status
 from endpoints.models import Endpoint, EndpointHealth
 from endpoints.operations import (
     PROBE_WAIT_SECONDS,
@@ -75,9 +76,14 @@ class EndpointActions:
         if off:
             messages.warning(request, f"{join_names(off)}: disabled, so not probed. Resume first.")
         wanted = {each.pk: each for each in chosen if each not in off}
+        asked = ask_prober(wanted, (ask,))
+        if ask is Ask.DISCOVERY:
+            unwell = [each for each in wanted.values() if Status(health_of(each).status) not in ROUTABLE]
+            if unwell:
+                messages.warning(request, f"{join_names(unwell)}: not well; the models are read once it is.")
+            wanted = {pk: each for pk, each in wanted.items() if each not in unwell}
         if not wanted:
             return
-        asked = ask_prober(wanted, (ask,))
         if not prober_state().alive:
             messages.error(
                 request,

@@ -8,3 +8,12 @@ class EndpointsConfig(AppConfig):
 
     name = "endpoints"
     verbose_name = "Endpoints"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from django.core.checks import register
+
+        from endpoints import checks
+
+        for check in checks.ALL:
+            register(check)

@@ -54,7 +54,8 @@ class WriteOnlyInput(forms.TextInput):
     stored: Secret = Secret("")
 
     def __init__(self, *, password: bool) -> None:
-        super().__init__({"autocomplete": "new-password" if password else "off", "spellcheck": "false"})
+        attrs = {"autocomplete": "new-password" if password else "off", "spellcheck": "false"}
+        super().__init__({"class": "vTextField", **attrs})
         self.input_type = "password" if password else "text"
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> SecretEdit:
@@ -153,6 +154,10 @@ class EndpointForm(_ModelForm):
 
     class Meta:
         model = Endpoint
+        widgets = {  # noqa: RUF012 - Django reads this as plain data
+            name: forms.Textarea({"rows": 3, "spellcheck": "false"})
+            for name in ("model_include", "model_exclude", "notes")
+        }
         fields = (
             "name", "url", "backend_type", "state", "priority", "weight", "notes", "preserve_path",
             "health_check_url", "model_url", "check_interval", "check_timeout", "model_include", "model_exclude",

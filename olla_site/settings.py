@@ -84,6 +84,7 @@ CSRF_TRUSTED_ORIGINS = env_list("OLLA_CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
     "olla_site.apps.OllaSiteConfig",
+    "olla_site.portal.apps.PortalConfig",
     "daphne",
     "endpoints.apps.EndpointsConfig",
     "proxy.apps.ProxyConfig",
@@ -101,6 +102,7 @@ INSTALLED_APPS = [
 # The pages' door. Machine traffic has its own list, API_MIDDLEWARE below.
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "olla_site.portal.middleware.content_security_policy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -141,7 +143,16 @@ DATABASES = {
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    # Counters of logins: a cache of their own, so that filling another one cannot push them out.
+    "counters": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "counters",
+        "OPTIONS": {"MAX_ENTRIES": 20_000},
+    },
+}
+RATELIMIT_USE_CACHE = "counters"
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 # Logins are counted in this process's cache. django-ratelimit would refuse a cache that is not shared: here
 # one process answers the pages, so the count is right (docs/architecture.md).
@@ -153,8 +164,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
-LOGIN_URL = "admin:login"
+LOGIN_URL = "portal:login"
 LOGIN_REDIRECT_URL = "portal:home"
+LOGOUT_REDIRECT_URL = "portal:login"
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -170,6 +182,10 @@ TIME_ZONE = env_text("OLLA_TIME_ZONE", "UTC")
 USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "olla_site.static_files.VersionedStorage"},
+}
 
 LOG_LEVEL = env_text("OLLA_LOG_LEVEL", "INFO").upper()
 LOGGING = {

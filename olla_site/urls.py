@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 urlpatterns = [
+    path("", include("olla_site.portal.urls")),  # before the admin: its login page is the portal's
     path("admin/", admin.site.urls),
     path("", include("proxy.urls")),
 ]

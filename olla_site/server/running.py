@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import ipaddress
 import time
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from typing import Any
 
 from daphne.endpoints import build_endpoint_description_strings
 
+from olla_site import first_start
 from olla_site.server.prober_child import ProberChild, has_prober
 from olla_site.server.server import Address, OllaServer
 
@@ -29,10 +28,9 @@ class Plan:
     shutdown_timeout: float | None = None
 
 
-def prepare_first_start(stdout: Any) -> None:
-    """Make database and first account ready, where the installation brings `olla_site.first_start`."""
-    if importlib.util.find_spec("olla_site.first_start") is not None:
-        importlib.import_module("olla_site.first_start").prepare(stdout)
+def prepare_first_start(stdout: Any, host: str = "", port: int = 0) -> None:
+    """Make database and first account ready; host and port are where the server will listen."""
+    first_start.prepare(stdout, host, port)
 
 
 def is_loopback(host: str) -> bool:

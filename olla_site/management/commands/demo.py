@@ -42,7 +42,7 @@ class Command(BaseCommand):
         host, port = options["host"] or conf().host, options["port"] or conf().port
         if not options["clean"]:
             check_port(host, port)
-        running.prepare_first_start(self.stdout)
+        running.prepare_first_start(self.stdout, host, port)
         if options["clean"]:
             self.stdout.write(f"Removed {remove()} demo endpoints.")
             return

@@ -36,7 +36,7 @@ class Command(DaphneCommand):  # type: ignore[misc]
             super().inner_run(*args, **options)
             return
         autoreload.raise_last_exception()
-        running.prepare_first_start(self.stdout)
+        running.prepare_first_start(self.stdout, self.addr, int(self.port))
         if not options["skip_checks"]:
             self.check(display_num_errors=True)
         self.check_migrations()

@@ -31,12 +31,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve until a signal ends it."""
-        running.prepare_first_start(self.stdout)
+        host = options["host"] or conf().host
+        port = conf().port if options["port"] is None else options["port"]
+        running.prepare_first_start(self.stdout, host, port)
         connections.close_all()
-        port = options["port"]
         plan = running.Plan(
-            host=options["host"] or conf().host,
-            port=conf().port if port is None else port,
+            host=host,
+            port=port,
             prober=options["prober"],
             shutdown_timeout=options["shutdown_timeout"],
         )

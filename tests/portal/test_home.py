@@ -1,0 +1,171 @@
+"""The first page: what the fleet is, what to do first, how to use it."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from endpoints.models import DiscoveredModel, EndpointHealth, ProberLease
+from olla_site.portal.views import build_curl
+from tests.endpoints.desk import make_endpoint
+
+pytestmark = pytest.mark.django_db
+
+
+def lease(seconds=10):
+    now = timezone.now()
+    ProberLease.objects.create(pk=1, holder="t", renewed_at=now, expires_at=now + timedelta(seconds=seconds))
+
+
+def endpoint(name, *models, status="healthy", **values):
+    now = timezone.now()
+    health = {k: values.pop(k) for k in ("latency_ms", "last_error", "next_check") if k in values}
+    row = make_endpoint(name=name, **values)
+    planned = {"last_checked": now, "next_check": now + timedelta(seconds=5)}
+    EndpointHealth.objects.create(endpoint=row, status=status, **{**planned, **health})
+    DiscoveredModel.objects.bulk_create(DiscoveredModel(endpoint=row, name=model) for model in models)
+    return row
+
+
+def page(client, **extra) -> str:
+    response = client.get("/", **extra)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def test_it_says_what_to_do_first(admin_client):
+    text = page(admin_client)
+
+    assert "Add your first endpoint" in text
+    assert 'href="/admin/endpoints/endpoint/add/"' in text
+    assert "No prober is running" not in text
+
+
+def test_it_sends_who_may_not_add_to_an_administrator(client, django_user_model):
+    client.force_login(django_user_model.objects.create_user("viewer"))
+
+    text = page(client)
+
+    assert "Ask an administrator" in text
+    assert "/admin/" not in text
+
+
+def test_it_sums_up_the_fleet(admin_client):
+    lease()
+    endpoint("a", "llama3", "qwen3", latency_ms=12.0)
+    endpoint("b", "LLAMA3", status="offline", last_error="Connection refused.")
+    endpoint("c", "phi4", status="busy")
+
+    text = page(admin_client)
+
+    assert "<b>2</b> of 3 endpoints ready" in text
+    assert "<b>3</b> models" in text
+    assert "<b>1</b> with a problem" in text
+    assert "Connection refused." in text
+    assert "12 ms" in text
+
+
+def test_it_does_not_call_a_drained_endpoint_ready_or_a_problem(admin_client):
+    lease()
+    endpoint("a", state="draining")
+    endpoint("b", state="disabled", status="offline")
+
+    text = page(admin_client)
+
+    assert "<b>0</b> of 2 endpoints ready" in text
+    assert "with a problem" not in text
+    assert ">draining<" in text
+
+
+def test_it_folds_many_models_away(admin_client):
+    endpoint("a", *(f"model-{number:02}" for number in range(12)))
+
+    assert "<summary>7 more</summary>" in page(admin_client)
+
+
+def test_it_warns_when_no_prober_runs(admin_client):
+    endpoint("a", next_check=timezone.now() - timedelta(minutes=2))
+
+    text = page(admin_client)
+
+    assert "No prober is running" in text
+    assert ">stale<" in text
+    assert "<b>0</b> of 1 endpoint ready" in text
+
+
+def test_it_offers_a_request_with_the_real_address_and_a_model_that_chats(admin_client):
+    lease()
+    endpoint("a", "nomic-embed-text", "llama3:8b")
+    endpoint("down", "aaa", status="offline", priority=900)
+
+    text = page(admin_client, HTTP_HOST="gpu.example:40114", secure=False)
+
+    assert "curl -N http://gpu.example:40114/olla/openai/v1/chat/completions" in text
+    assert "llama3:8b&quot;, &quot;stream" in text
+    assert 'id="base-ollama">http://gpu.example:40114/olla/ollama<' in text
+
+
+def test_it_quotes_model_names_for_the_shell():
+    words = shlex.split(build_curl("http://x", 'it\'s $(rm -rf) `x` "q"'))
+
+    assert words[-1].startswith('{"model": "it\'s $(rm -rf) `x` \\"q\\""')
+
+
+@pytest.mark.parametrize("nasty", ["<script>alert(1)</script>", '"><img src=x onerror=1>', "\u202egnp.exe"])
+def test_it_shows_hostile_names_inert(admin_client, nasty):
+    endpoint(f"x{nasty}", f"m{nasty}", last_error=f"e{nasty}", status="offline")
+
+    text = page(admin_client)
+
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+
+
+def test_it_shows_no_secret(admin_client):
+    endpoint("a", auth_type="bearer", auth_secret="sk-tiger", extra_headers="X-Team: zebra-value")
+
+    text = page(admin_client)
+
+    assert "sk-tiger" not in text
+    assert "zebra-value" not in text
+
+
+def count_queries(client) -> int:
+    with CaptureQueriesContext(connection) as queries:
+        page(client)
+    return len(queries)
+
+
+def test_it_needs_as_many_queries_for_many_endpoints_as_for_one(admin_client):
+    endpoint("one", "m")
+    few = count_queries(admin_client)
+    for number in range(40):
+        endpoint(f"gpu-{number}", *(f"model-{number}-{i}" for i in range(10)), auth_type="bearer", auth_secret="x")
+
+    assert count_queries(admin_client) == few
+    assert few <= 8
+
+
+@pytest.mark.parametrize("path", ["/", "/accounts/login/", "/admin/", "/nothing/"])
+def test_it_forbids_scripts_of_its_own_pages_and_of_others(admin_client, path):
+    policy = admin_client.get(path).headers["Content-Security-Policy"]
+
+    assert "script-src 'self'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_it_is_not_kept_by_caches(admin_client):
+    assert "no-store" in admin_client.get("/").headers["Cache-Control"]
+
+
+def test_it_answers_unknown_addresses_in_the_same_look(admin_client):
+    response = admin_client.get("/nothing/")
+
+    assert response.status_code == 404
+    assert b"There is no such page" in response.content
