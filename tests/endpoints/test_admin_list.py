@@ -35,7 +35,7 @@ def lease(seconds: float = 10) -> ProberLease:
 def listing(client, **query) -> str:
     response = client.get(reverse(LIST), query)
     assert response.status_code == 200
-    return response.content.decode()
+    return str(response.content.decode())
 
 
 def names(client, **query) -> set[str]:
@@ -225,9 +225,10 @@ def play_prober(stop: threading.Event, **result) -> None:
         while not stop.wait(0.02):
             for row in EndpointHealth.objects.filter(next_check__lte=timezone.now()):
                 now = timezone.now()
-                later = {"last_checked": now, "next_check": now + timedelta(hours=1)}
-                later |= {"next_discovery": now + timedelta(hours=1), "version": row.version + 1}
-                EndpointHealth.objects.filter(pk=row.pk, version=row.version).update(**later, **result)
+                later = {"next_check": now + timedelta(hours=1), "next_discovery": now + timedelta(hours=1)}
+                EndpointHealth.objects.filter(pk=row.pk, version=row.version).update(
+                    version=row.version + 1, last_checked=now, **later, **result
+                )
     finally:
         connection.close()
 

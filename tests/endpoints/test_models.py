@@ -21,7 +21,7 @@ def revision() -> int:
 def stored(row) -> str:
     with connection.cursor() as cursor:
         cursor.execute("select auth_secret from endpoints_endpoint where id = %s", [row.pk])
-        return cursor.fetchone()[0]
+        return str(cursor.fetchone()[0])
 
 
 CHANGES = {

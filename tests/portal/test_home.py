@@ -26,8 +26,8 @@ def endpoint(name, *models, status="healthy", **values):
     now = timezone.now()
     health = {k: values.pop(k) for k in ("latency_ms", "last_error", "next_check") if k in values}
     row = make_endpoint(name=name, **values)
-    planned = {"last_checked": now, "next_check": now + timedelta(seconds=5)}
-    EndpointHealth.objects.create(endpoint=row, status=status, **{**planned, **health})
+    health.setdefault("next_check", now + timedelta(seconds=5))
+    EndpointHealth.objects.create(endpoint=row, status=status, last_checked=now, **health)
     DiscoveredModel.objects.bulk_create(DiscoveredModel(endpoint=row, name=model) for model in models)
     return row
 
@@ -35,7 +35,7 @@ def endpoint(name, *models, status="healthy", **values):
 def page(client, **extra) -> str:
     response = client.get("/", **extra)
     assert response.status_code == 200
-    return response.content.decode()
+    return str(response.content.decode())
 
 
 def test_it_says_what_to_do_first(admin_client):
