@@ -70,12 +70,12 @@ class LiveServer:
 
     def start(self) -> LiveServer:
         """Start it and wait for its banner, which it prints once it listens."""
-        with self._output.open("wb") as output:
+        with self._output.open("wb") as file:
             self.process = subprocess.Popen(
                 self._argv,
                 cwd=ROOT,
                 env=self._env,
-                stdout=output,
+                stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
             )
@@ -88,8 +88,9 @@ class LiveServer:
             if self.process.poll() is not None:
                 break
             time.sleep(0.02)
-        self.stop()
-        raise AssertionError(f"The server did not start:\n{self.output()}")
+        code, output = self.stop(), self.output()
+        self._folder.cleanup()
+        raise AssertionError(f"The server did not start ({code}):\n{output}")
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         """Send it a signal."""

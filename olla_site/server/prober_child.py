@@ -23,7 +23,6 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 # A child that lived this long has earned a fresh start.
 _GOOD_LIFE = 60.0
-_STOP_SECONDS = 5.0
 
 BuildArgv = Callable[[int], Sequence[str]]
 
@@ -45,8 +44,9 @@ class ProberChild:
     Times are seconds of any monotonic clock, passed in.
     """
 
-    def __init__(self, build_argv: BuildArgv = build_prober_argv) -> None:
+    def __init__(self, build_argv: BuildArgv = build_prober_argv, *, stop_seconds: float = 5.0) -> None:
         self._build_argv = build_argv
+        self._stop_seconds = stop_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: tuple[int, int] | None = None
         self._started = 0.0
@@ -84,13 +84,13 @@ class ProberChild:
             self.start(now)
 
     def stop(self) -> None:
-        """End the child: asked first, killed after five seconds."""
+        """End the child: asked first, killed after `stop_seconds`."""
         process, self._process = self._process, None
         self._next_start = None
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(_STOP_SECONDS)
+                process.wait(self._stop_seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

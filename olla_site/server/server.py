@@ -17,6 +17,7 @@ from daphne.server import Server as DaphneServer
 from twisted.internet import defer
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory
 from twisted.logger import globalLogBeginner
@@ -147,7 +148,7 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
                 endpoint: Any = _endpoint(reactor, f"{description}:backlog={BACKLOG}")
                 port = await endpoint.listen(self.http_factory).asFuture(self.loop)
                 self.ports.append(port)
-        except OSError as error:
+        except CannotListenError as error:
             logger.critical("Cannot listen: %s", error)
             self._give_up()
             return

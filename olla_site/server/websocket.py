@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CODES = {400: ErrorCode.INVALID_REQUEST, 403: ErrorCode.NOT_FOUND, 426: ErrorCode.INVALID_REQUEST}
+_CODES = {400: ErrorCode.INVALID_REQUEST, 403: ErrorCode.FORBIDDEN_PATH, 426: ErrorCode.INVALID_REQUEST}
 
 
 class OllaWebSocketProtocol(WebSocketProtocol):  # type: ignore[misc]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from tests.live import LiveServer
 
@@ -32,10 +32,17 @@ class Answer:
         return json.loads(self.body)
 
 
+class Address(Protocol):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+
 class RawClient:
     """One connection; `send` bytes, then `read_answer`."""
 
-    def __init__(self, server: LiveServer, timeout: float = 30.0, receive_buffer: int = 0) -> None:
+    def __init__(self, server: Address, timeout: float = 30.0, receive_buffer: int = 0) -> None:
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

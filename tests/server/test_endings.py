@@ -43,9 +43,13 @@ def test_it_aborts_an_answer_shorter_than_it_declared(server: LiveServer) -> Non
 def test_it_aborts_a_body_that_only_the_connection_ends(server: LiveServer) -> None:
     with RawClient(server) as client:
         client.send(b"GET /raise-after HTTP/1.0\r\n\r\n")
-        with pytest.raises(ConnectionResetError):
+
+        def read_all() -> None:
             while client.socket.recv(65536):
                 pass
+
+        with pytest.raises(ConnectionResetError):
+            read_all()
 
 
 @pytest.mark.parametrize("by_reset", [False, True])
