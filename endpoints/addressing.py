@@ -6,7 +6,7 @@ import base64
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from endpoints.secrets import Secret
 
@@ -90,6 +90,12 @@ def parse_origin(url: str) -> Origin:
         raise AddressError("The URL has no host.")
     scheme = parts.scheme.lower()
     return Origin(scheme, parts.hostname, DEFAULT_PORTS[scheme] if port is None else port)
+
+
+def parse_base_path(url: str) -> str:
+    """The path of an endpoint's URL as it is put before request paths: encoded, no trailing slash, "" for none."""
+    parts = [quote(part, safe="%!$&'()*+,;=:@-._~") for part in urlsplit(url).path.split("/") if part]
+    return "/" + "/".join(parts) if parts else ""
 
 
 def embedded_ipv4(address: IPAddress) -> IPAddress:

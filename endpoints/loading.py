@@ -17,12 +17,18 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from django.db import DatabaseError, connection
 
 from endpoints import tasks
-from endpoints.addressing import CREDENTIAL_HEADERS, TLS, build_auth_headers, merge_headers, parse_origin
+from endpoints.addressing import (
+    CREDENTIAL_HEADERS,
+    TLS,
+    build_auth_headers,
+    merge_headers,
+    parse_base_path,
+    parse_origin,
+)
 from endpoints.conf import conf
 from endpoints.fields import UnreadableSecret
 from endpoints.health import OperatorState, Status
@@ -127,7 +133,7 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
         profile=profile,
         url=endpoint.url,
         origin=parse_origin(endpoint.url),
-        base_path=urlsplit(endpoint.url).path.rstrip("/"),
+        base_path=parse_base_path(endpoint.url),
         preserve_path=endpoint.preserve_path,
         priority=endpoint.priority,
         weight=endpoint.weight,

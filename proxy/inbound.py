@@ -7,27 +7,36 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import msgspec
 
 from proxy.errors import ErrorCode, ErrorShape, OllaError
+from proxy.expansion import READABLE, expand_body
+from proxy.multipart import find_multipart_model
 
 RawHeaders = list[tuple[bytes, bytes]]
+T = TypeVar("T")
 
 # POSTs to these change nothing at a backend but cost time: they may be tried elsewhere, and they must carry a
-# body that says which model. Matched on the end of the decoded path, whatever the base path before it.
+# body that says which model. Matched on the end of the decoded path, whatever the base path before it; a thread's
+# `messages` (OpenAI's assistants) are no inference, they add to the thread.
 INFERENCE = re.compile(
-    r"/(?:chat/completions|completions?|embeddings?|api/(?:embed|embeddings|generate|chat)|generate|"
-    r"messages(?:/count_tokens)?|responses|rerank|score|classify|pooling|encode|moderations|"
-    r"(?:de)?tokenize|infill|apply-template|images/(?:generations|edits|variations)|"
-    r"audio/(?:speech|transcriptions|translations))/?$"
+    r"(?:/(?:chat/completions(?:/vision)?|completions?|embeddings?|"
+    r"api/(?:v\d+/)?(?:embed|embeddings|generate|chat)|generate|responses|rerank(?:ing)?|score|classify|pooling|"
+    r"encode|moderations|(?:de)?tokenize|infill|apply-template|images/(?:generations|edits|variations)|"
+    r"audio/(?:speech|transcriptions|translations))|(?:^|/v\d+)/messages(?:/count_tokens)?)/?\Z"
 )
-_ESCAPED_LETTER = re.compile(rb"\\u00[4-7][0-9a-fA-F]")
-_MULTIPART_MODEL = re.compile(rb'content-disposition:[^\r\n]*;\s*name="?model"?\s*(?:;|\r|$)', re.IGNORECASE)
-_BOUNDARY = re.compile(rb'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+MOST_PATH_BYTES = 4096
+# Where a key may be repeated, larger bodies are refused rather than parsed in full: it takes 30 ms a MiB.
+MOST_EXACT_BYTES = 1024 * 1024
+_DOT_SEGMENT = re.compile(rb"(?:^|[/\\])\s*\.{1,2}\s*(?:[;?#][^/\\]*)?(?:[/\\]|\Z)")
+_BEGINS_OBJECT = re.compile(rb"[ \t\r\n]*\{")
+# A letter of `model` written as an escape.
+_ESCAPED_LETTER = re.compile(rb"\\u00[46][45cdfCDF]")
+_BOM = b"\xef\xbb\xbf"
 _SAFE_IN_PATH = "/!$&'()*+,;=:@-._~"
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -39,7 +48,7 @@ class BodyFacts:
     model: str | None = None
     stream: bool | None = None
     is_json: bool = False
-    # Where the model's JSON string stands in the body, quotes included; None when it cannot be rewritten.
+    # The top-level values as they stand in the body; empty when it is compressed or no JSON object.
     fields: dict[str, msgspec.Raw] = field(default_factory=dict)
 
 
@@ -76,15 +85,29 @@ class Inbound:
 def parse_target(raw: bytes) -> tuple[str, str]:
     """The canonical encoded path and its decoded text, from what follows the route prefix as sent.
 
-    Decoded once and encoded again, so that `%2F` is a slash and every byte has one spelling. Dot segments and
-    control characters are refused: no path can leave an endpoint's base. Raises OllaError(invalid_request).
+    Decoded once and encoded again, so that `%2F` is a slash and every byte has one spelling. Dot segments (also
+    those a second decoding would bring out) and control characters are refused: no path can leave an endpoint's
+    base. Raises OllaError(invalid_request).
     """
     decoded = unquote_to_bytes(raw) or b"/"
+    if len(decoded) > MOST_PATH_BYTES:
+        raise OllaError(ErrorCode.INVALID_REQUEST, f"The path is longer than {MOST_PATH_BYTES} bytes.")
     if any(byte < 0x20 or byte == 0x7F for byte in decoded):
         raise OllaError(ErrorCode.INVALID_REQUEST, "The path contains control characters.")
-    if any(part in (b".", b"..") for part in re.split(rb"[/\\]", decoded)):
+    if _has_dot_segment(decoded):
         raise OllaError(ErrorCode.INVALID_REQUEST, "The path contains . or .. segments; send it resolved.")
     return quote_from_bytes(decoded, _SAFE_IN_PATH), decoded.decode("utf-8", "replace")
+
+
+def _has_dot_segment(decoded: bytes) -> bool:
+    """Whether a segment is `.` or `..`, for a backend that decodes again, cuts parameters or trims blanks too."""
+    for _ in range(4):
+        if _DOT_SEGMENT.search(decoded):
+            return True
+        if b"%" not in decoded:
+            return False
+        decoded = unquote_to_bytes(decoded)
+    return False
 
 
 def join_target(base_path: str, path: str, *, preserve: bool) -> str:
@@ -106,124 +129,102 @@ def get_header(headers: RawHeaders, name: bytes) -> bytes | None:
 def parse_body(body: bytes, headers: RawHeaders, *, inference: bool, limit: int) -> BodyFacts:
     """Read the top-level facts of a request body.
 
-    `limit` bounds what a compressed body may expand to (bytes, 0 for none). Raises OllaError: invalid_json on
-    inference paths whose body is empty or not JSON, ambiguous_model when several keys spell `model`.
+    A JSON object is read whatever Content-Type and Content-Encoding say, for some backends look at neither.
+    `limit` bounds what a compressed body may expand to (bytes, 0 for none but MOST_EXPANSION). Raises OllaError:
+    invalid_json on inference paths whose body is empty or not JSON, ambiguous_model when several keys spell
+    `model`, request_too_large when a compressed body expands too far.
     """
-    content_type = (get_header(headers, b"content-type") or b"").lower()
-    if content_type.startswith(b"multipart/form-data"):
-        return BodyFacts(model=find_multipart_model(body, content_type_raw(headers)))
+    facts, problem = _read_object(body)
+    if facts is not None:
+        return facts
     text = body
-    encoding = get_header(headers, b"content-encoding")
-    if encoding and body:
-        text = _decompress(body, encoding.strip().lower(), limit)
-    if text.lstrip()[:1] == b"{":
-        return _parse_object(text, body, inference=inference)
+    if body and (encoding := _encoding_of(headers)):
+        expanded = expand_body(body, encoding, limit)
+        if expanded is None:
+            return _facts_of_unreadable(encoding, inference=inference)
+        text = expanded
+        facts, problem = _read_object(text)
+        if facts is not None:
+            return replace(facts, fields={})
+    content_type = get_header(headers, b"content-type") or b""
+    if content_type.strip().lower().startswith(b"multipart/form-data"):
+        return BodyFacts(model=find_multipart_model(text, content_type))
     if inference:
-        _refuse_non_json(text, encoded=bool(encoding))
+        raise OllaError(ErrorCode.INVALID_JSON, problem)
     return BodyFacts()
 
 
-def content_type_raw(headers: RawHeaders) -> bytes:
-    """Content-Type as sent: a multipart boundary is case-sensitive."""
-    return get_header(headers, b"content-type") or b""
+def _encoding_of(headers: RawHeaders) -> bytes:
+    """The codings of Content-Encoding joined by commas; "" when the body is as it is."""
+    codings = [
+        part.strip().lower()
+        for name, value in headers
+        if name == b"content-encoding"
+        for part in value.split(b",")
+    ]
+    return b",".join(coding for coding in codings if coding not in (b"", b"identity"))
 
 
-def find_multipart_model(body: bytes, content_type: bytes) -> str | None:
-    """The value of the form field `model` of a multipart/form-data body (RFC 7578), or None."""
-    found = _BOUNDARY.search(content_type)
-    if found is None:
-        return None
-    delimiter = b"--" + (found.group(1) or found.group(2))
-    start = body.find(delimiter)
-    while start >= 0:
-        head_end = body.find(b"\r\n\r\n", start)
-        if head_end < 0:
-            return None
-        if head_end - start < 4096 and _MULTIPART_MODEL.search(body, start, head_end + 2):
-            end = body.find(b"\r\n" + delimiter, head_end)
-            value = body[head_end + 4 : end if end >= 0 else None]
-            return value.decode("utf-8", "replace").strip() or None if len(value) <= 500 else None
-        start = body.find(delimiter, head_end)
-    return None
+def _facts_of_unreadable(encoding: bytes, *, inference: bool) -> BodyFacts:
+    """No facts for an encoding that only the backend knows; a broken one of those we read is refused."""
+    if inference and encoding in READABLE:
+        raise OllaError(ErrorCode.INVALID_REQUEST, "The request body does not decompress.")
+    return BodyFacts()
 
 
-def _decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """The expanded body for reading only; empty when the encoding is not one we read."""
-    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
-        return b""
-    expander = zlib.decompressobj(47)  # gzip or zlib by its own header
-    try:
-        text = expander.decompress(body, limit + 1 if limit else 0)
-    except zlib.error as error:
-        raise OllaError(ErrorCode.INVALID_REQUEST, "The request body does not decompress.") from error
-    if limit and len(text) > limit:
-        raise OllaError(ErrorCode.REQUEST_TOO_LARGE, "The decompressed request body is too large.")
-    return text
-
-
-def _refuse_non_json(text: bytes, *, encoded: bool) -> None:
-    if not text.strip():
-        if encoded:
-            return  # an encoding only the backend knows
-        raise OllaError(ErrorCode.INVALID_JSON, "The request body is empty; this path needs a JSON object.")
-    raise OllaError(ErrorCode.INVALID_JSON, "The request body is not a JSON object.")
-
-
-def _parse_object(text: bytes, body: bytes, *, inference: bool) -> BodyFacts:
+def _read_object(text: bytes) -> tuple[BodyFacts | None, str]:
+    """The facts of a JSON object, or None and what is wrong with it. Raises OllaError(ambiguous_model)."""
+    text = text.removeprefix(_BOM)
+    if not _BEGINS_OBJECT.match(text):
+        empty = not text.strip()
+        return None, f"The request body is {'empty; this path needs' if empty else 'not'} a JSON object."
     try:
         fields = _decode_object(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        if not inference:
-            return BodyFacts()
-        raise OllaError(ErrorCode.INVALID_JSON, f"The request body is not valid JSON: {error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return None, f"The request body is not valid JSON: {error}."
     keys = [key for key in fields if key.casefold() == "model"]
-    if _may_repeat_model(text, fields, keys):
-        keys = [key for key in _top_level_keys(text) if key.casefold() == "model"]
-    if len(keys) > 1:
+    if len(keys) > 1 or (keys and _may_repeat_model(text, fields) and _repeats_model(text)):
         raise OllaError(ErrorCode.AMBIGUOUS_MODEL, "The request body names its model more than once.")
+    model = _decode_as(str, fields[keys[0]]) if keys else None
     return BodyFacts(
-        model=(_as_text(fields[keys[0]]) or "").strip() or None if keys else None,
-        stream=_as_bool(fields.get("stream")),
+        model=(model or "").strip() or None,
+        stream=_decode_as(bool, fields.get("stream")),
         is_json=True,
-        fields=fields if text is body else {},
-    )
+        fields=fields,
+    ), ""
 
 
-def _may_repeat_model(text: bytes, fields: dict[str, msgspec.Raw], keys: list[str]) -> bool:
-    """Whether a key spelling `model` could be hidden from `fields`, which keeps the last of equal keys.
+def _may_repeat_model(text: bytes, fields: dict[str, msgspec.Raw]) -> bool:
+    """Whether a second key spelling `model` could be hidden from `fields`, which keeps the last of equal keys.
 
-    Every `"model"` in the text must be one of the keys or stand inside a value that was kept, and no key may
-    be written with escaped letters; else the slow, exact look decides.
+    Every `"model"` in the text must be the one key or stand inside a value that was kept, and no letter of it
+    may be written as an escape; else the slow, exact look decides.
     """
     if _ESCAPED_LETTER.search(text):
         return True
     total = text.lower().count(b'"model"')
-    if total == len(keys):
+    if total == 1:
         return False
     inside = sum(bytes(raw).lower().count(b'"model"') for raw in fields.values())
-    return total != inside + len(keys)
+    return total != inside + 1
 
 
-def _top_level_keys(text: bytes) -> list[str]:
-    """Every key of the outermost object, repeated ones included."""
+def _repeats_model(text: bytes) -> bool:
+    """Whether several keys of the outermost object spell `model`; also when that is too costly to know."""
+    if len(text) > MOST_EXACT_BYTES:
+        return True
     try:
-        pairs = json.loads(text, object_pairs_hook=lambda found: found)
+        pairs = json.loads(text, object_pairs_hook=lambda found: found, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
-        return []
-    return [key for key, _ in pairs]
+        return True
+    return len([key for key, _ in pairs if key.casefold() == "model"]) > 1
 
 
-def _as_text(raw: msgspec.Raw) -> str | None:
-    try:
-        return msgspec.json.decode(raw, type=str)
-    except msgspec.DecodeError:
-        return None
-
-
-def _as_bool(raw: msgspec.Raw | None) -> bool | None:
+def _decode_as(kind: type[T], raw: msgspec.Raw | None) -> T | None:
+    """The value when it is of that type; None for any other, which is the backend's to judge."""
     if raw is None:
         return None
     try:
-        return msgspec.json.decode(raw, type=bool)
-    except msgspec.DecodeError:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
