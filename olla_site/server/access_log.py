@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -89,11 +90,21 @@ class AccessLog:
 _template = logging.LogRecord(logger.name, logging.INFO, __file__, 0, "", None, None)
 
 
+def log_websocket(action: str, path: str, client: str | None) -> None:
+    """Write one line for what happened to a WebSocket: connecting, connected, rejected or disconnected."""
+    fields = {"time": _format_time(time.time()), "client": client or "", "websocket": action, "path": path}
+    logger.info("%s", msgspec.json.encode(fields).decode())
+
+
+def _format_time(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
 def build_line(finished: Finished) -> AccessLine:
     """The line of one request."""
     head = finished.head
     return AccessLine(
-        time=datetime.fromtimestamp(finished.now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+        time=_format_time(finished.now),
         request_id=finished.request_id,
         client=finished.client[0] if finished.client else "",
         method=head.method if head else "-",

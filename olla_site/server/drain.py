@@ -28,6 +28,8 @@ class Drain:
     def __init__(self, server: OllaServer) -> None:
         self.server = server
         self._task: asyncio.Task[None] | None = None
+        # Something did not end by itself; threads it left may never do.
+        self.forced = False
 
     def install(self) -> None:
         """Listen to SIGTERM and SIGINT (main thread only)."""
@@ -43,7 +45,13 @@ class Drain:
             self.end_now()
 
     async def run(self) -> None:
-        """Every step of the orderly end."""
+        """The orderly end; whatever happens on the way, the server stops."""
+        try:
+            await self._run()
+        finally:
+            self.server.stop()
+
+    async def _run(self) -> None:
         server = self.server
         server.draining = True
         logger.info("shutting down: %d requests in flight", len(server.exchanges))
@@ -52,6 +60,7 @@ class Drain:
             if protocol.state == protocol.STATE_OPEN:
                 protocol.sendCloseFrame(code=_GOING_AWAY)
         await self._wait(self._is_idle, server.shutdown_timeout)
+        self.forced = bool(server.exchanges)
         for exchange in list(server.exchanges):
             if exchange.task is not None:
                 exchange.task.cancel()
@@ -60,10 +69,10 @@ class Drain:
             connection.close()
         await self._wait(lambda: not server.http_connections, _GRACE)
         await server.lifespan.shutdown(_LIFESPAN_SECONDS)
-        server.stop()
 
     def end_now(self) -> None:
         """Cut every connection and stop; what runs is cancelled by the server's own end."""
+        self.forced = True
         for connection in list(self.server.http_connections):
             connection.abort()
         self.server.stop()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import os
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,9 +73,27 @@ def serve(application: Any, plan: Plan, write: Write) -> int:
         shutdown_timeout=plan.shutdown_timeout,
         on_listening=listening,
     )
+    _raise_descriptor_limit()
     try:
         server.run()
     finally:
         if prober is not None:
             prober.stop()
+    if server.drain.forced:
+        _exit_now(server.exit_code)
     return server.exit_code
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many connections as the system does: the usual soft limit is 1024, for select()'s sake."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _exit_now(code: int) -> None:
+    """End the process without waiting for threads: one that hangs in a blocking call would hold it up."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

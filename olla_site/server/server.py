@@ -25,7 +25,7 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 
 from endpoints.conf import conf
 from endpoints.tasks import spawn
-from olla_site.server.access_log import AccessLog
+from olla_site.server import access_log
 from olla_site.server.drain import Drain
 from olla_site.server.exchange import Exchange
 from olla_site.server.http_protocol import HTTPProtocol
@@ -68,8 +68,11 @@ class HTTPFactory(Factory):
         return [b"http/1.1"]
 
 
-def _drop(_: object) -> None:
-    """Take Twisted's own log lines nowhere, as Daphne does."""
+def _forward(event: dict[str, Any]) -> None:
+    """Log failures Twisted caught (a bug of ours in a callback ends up here); its other lines go nowhere."""
+    failure = event.get("log_failure")
+    if failure is not None:
+        logger.error("failure inside the server", exc_info=(failure.type, failure.value, failure.tb))
 
 
 class OllaServer(DaphneServer):  # type: ignore[misc]
@@ -99,6 +102,7 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
         self.lifespan = Lifespan(application)
         self.draining = False
         self.exit_code = 0
+        self._stopped = False
         self.on_sweep: list[Callable[[float], None]] = []
         self._on_listening = on_listening
         self.turn = 0
@@ -122,10 +126,10 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
             maxMessagePayloadSize=self.websocket_max_message_size,
             maxFramePayloadSize=self.websocket_max_frame_size,
         )
-        observers: list[Any] = [_drop]
+        observers: list[Any] = [_forward]
         globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
         self._tick()
-        self.access_log = AccessLog(self.loop)
+        self.access_log = access_log.AccessLog(self.loop)
         self.drain = Drain(self)
         if self.signal_handlers:
             self.drain.install()
@@ -153,7 +157,6 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
             self._give_up()
             return
         self.loop.call_later(1, self._sweep)
-        reactor.callLater(2, self.timeout_checker)
         # What exists now stays: collections then look at requests only, and rarely (a full one took 50 ms).
         gc.collect()
         gc.freeze()
@@ -166,6 +169,12 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
     def _give_up(self) -> None:
         self.exit_code = 1
         self.stop()
+
+    def stop(self) -> None:
+        """End the reactor, once: it does not like to be asked again."""
+        if not self._stopped:
+            self._stopped = True
+            super().stop()
 
     # The one clock and sweep
 
@@ -185,8 +194,18 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
             if exchange.task is not None and not exchange.task.done():
                 logger.warning("request %s: still running after its client left, cancelled", exchange.request_id)
                 exchange.task.cancel()
+        self._check_websockets()
         for call in self.on_sweep:
             call(clock)
+
+    def _check_websockets(self) -> None:
+        """Daphne's timeouts and pings, one by one: in its own loop one that fails ends them for all."""
+        for protocol in list(self.connections):
+            try:
+                protocol.check_timeouts()
+            except Exception:
+                logger.exception("a WebSocket's timeouts could not be checked")
+                protocol.dropConnection(abort=True)
 
     def begin_turn(self) -> int:
         """The number of the loop's present turn; a connection writes straight to its socket once in each."""
@@ -257,6 +276,15 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
             del self.connections[protocol]
         elif error is not None:
             protocol.handle_exception(error)
+        elif protocol.state == protocol.STATE_CONNECTING:
+            protocol.serverReject()
+        elif protocol.state == protocol.STATE_OPEN:
+            protocol.serverClose()
+
+    def log_action(self, protocol: str, action: str, details: dict[str, Any]) -> None:
+        """Daphne's news of WebSockets, as lines of the access log."""
+        if protocol == "websocket" and access_log.AccessLog.is_on():
+            access_log.log_websocket(action, details["path"], details["client"])
 
     def kill_all_applications(self) -> Any:
         """Cancel whatever still runs and give it a moment; the reactor waits for it before it ends."""

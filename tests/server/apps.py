@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import resource
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,8 @@ async def _lifespan(scope: dict[str, Any], receive: Receive, send: Send) -> None
 
 
 async def _websocket(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    if scope["path"] == "/ws/returns":
+        return
     if scope["path"] != "/ws/echo":
         raise ValueError(f"No route for {scope['path']}")
     await receive()
@@ -192,7 +195,12 @@ async def _status(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await respond(send, b"body", status=int(_number(scope, "code", 200)), headers=[(b"X-Mixed-Case", b"Kept")])
 
 
+async def _blocks(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    await asyncio.to_thread(time.sleep, 3600)
+
+
 _HANDLERS = {
+    "/blocks": _blocks,
     "/stats": _stats,
     "/stream": _stream,
     "/raise-before": _raise_before,

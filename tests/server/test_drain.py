@@ -10,6 +10,7 @@ import pytest
 from tests.live import LiveServer
 from tests.server.conftest import APP
 from tests.server.raw import HOST, RawClient, assert_refused, stats, wait_for
+from tests.server.test_endings import upgrade
 
 STREAM = b"GET /stream?n=%d&pause=0.1 HTTP/1.1\r\n" + HOST + b"\r\n"
 
@@ -96,6 +97,23 @@ def test_it_cuts_what_is_left_after_the_shutdown_timeout() -> None:
         assert_refused(waiting.read_answer(), 503, "draining")
         with pytest.raises((EOFError, AssertionError)):
             read_rest(client)
+        assert server.wait() == 0
+
+
+def test_it_does_not_wait_for_threads_that_hang() -> None:
+    with LiveServer(app=APP, env={"OLLA_SHUTDOWN_TIMEOUT": "0.2"}) as server:
+        client = RawClient(server).send(b"GET /blocks HTTP/1.1\r\n" + HOST + b"\r\n")
+        wait_for(lambda: stats(server)["exchanges"] == 2)
+        server.signal()
+        assert_refused(client.read_answer(), 503, "draining")
+        assert server.wait(20) == 0
+
+
+def test_it_closes_websockets_when_it_ends() -> None:
+    with LiveServer(app=APP) as server, RawClient(server) as client:
+        assert client.send(upgrade("/ws/echo")).read_head().status == 101
+        server.signal()
+        assert client.take(4) == b"\x88\x02\x03\xe9"  # close frame, 1001 going away
         assert server.wait() == 0
 
 

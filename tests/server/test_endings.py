@@ -223,6 +223,19 @@ def test_it_answers_an_upgrade_nobody_takes(server: LiveServer) -> None:
         assert client.at_end()
 
 
+def test_it_rejects_an_upgrade_whose_application_returns(server: LiveServer) -> None:
+    with RawClient(server) as client:
+        client.send(upgrade("/ws/returns"))
+        assert_refused(client.read_answer(), 403, "forbidden_path")
+
+
+def test_it_logs_what_happens_to_websockets(server: LiveServer) -> None:
+    with RawClient(server) as client:
+        assert client.send(upgrade("/ws/echo?token=hush")).read_head().status == 101
+    wait_for(lambda: '"websocket":"disconnected","path":"/ws/echo"' in server.output())
+    assert "hush" not in server.output()
+
+
 def test_it_answers_an_upgrade_that_is_not_one(server: LiveServer) -> None:
     with RawClient(server) as client:
         client.send(upgrade("/ws/echo").replace(b"Version: 13", b"Version: 99"))
