@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from django.db import DatabaseError, connection, transaction
-from django.db.models import F
-from django.utils import timezone
 
 from endpoints.health import OperatorState, Status
 from endpoints.models import Endpoint, EndpointHealth
+from endpoints.operations import Ask, ask_prober
 from olla_site.demo.children import ChildPlan
 
 TAG = "demo"
@@ -29,7 +28,7 @@ def register(plan: ChildPlan, url: str) -> None:
         existing = Endpoint.objects.filter(name=plan.name).first()
         if existing is not None and existing.tags != TAG:
             raise NameTakenError(f"An endpoint of your own is called {plan.name}. Rename it, then start the demo.")
-        Endpoint.objects.update_or_create(
+        endpoint, _ = Endpoint.objects.update_or_create(
             name=plan.name,
             defaults={
                 "url": url,
@@ -39,11 +38,7 @@ def register(plan: ChildPlan, url: str) -> None:
                 "state": OperatorState.ACTIVE.value,
             },
         )
-        # The version grows, so that a probe of the old address that is under way cannot overwrite the request.
-        now = timezone.now()
-        EndpointHealth.objects.filter(endpoint__name=plan.name).update(
-            version=F("version") + 1, next_check=now, next_discovery=now
-        )
+        ask_prober([endpoint.pk], [Ask.PROBE, Ask.DISCOVERY])
 
 
 def are_found() -> bool:

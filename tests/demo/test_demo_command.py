@@ -62,7 +62,7 @@ class Demo:
         self._output = folder / "output"
         env = {name: value for name, value in os.environ.items() if not name.startswith("OLLA_")}
         self.env = {**env, "OLLA_DATA_DIR": str(folder / "data"), "DJANGO_SETTINGS_MODULE": "olla_site.settings"}
-        subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=self.env, check=True)
+
         argv = [
             sys.executable,
             "manage.py",

@@ -122,8 +122,8 @@ curl -N {url}/olla/openai/v1/chat/completions -H 'Content-Type: application/json
 
   Endpoints, models, first page:   {url}/
   Add a backend of your own:       {url}/admin/endpoints/endpoint/add/
-  Sign in as "admin" with the password printed on the first start
-  (forgotten? .venv/bin/python manage.py changepassword admin).
+  Sign in as "admin" with the password printed above on the first start
+  (a new one: .venv/bin/python manage.py changepassword admin).
 
   Backends:{backends}
   Failover: both have {SHARED_MODEL}. `kill` one of the processes and ask again.
