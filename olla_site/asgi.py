@@ -18,10 +18,11 @@ django.setup()
 
 from channels.routing import URLRouter
 from django.core.handlers.asgi import ASGIHandler
+from django.urls import re_path
 
 from endpoints import loading
 from olla_site.handler import APIHandler, Receive, Scope, Send, error_answer, send_answer
-from olla_site.host_policy import is_allowed_host
+from olla_site.host_policy import is_allowed_host, is_own_origin
 from olla_site.static_files import build_static_app
 from proxy.errors import ErrorCode, OllaError
 from proxy.inbound import get_header
@@ -43,7 +44,7 @@ class Doors:
     def __init__(self) -> None:
         self._machine = APIHandler()
         self._pages = build_static_app(ASGIHandler())
-        self._sockets = URLRouter([])
+        self._sockets = URLRouter([re_path("", refuse_socket)])  # type: ignore[arg-type]
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,11 +54,14 @@ class Doors:
             await self._lifespan(receive, send)
             return
         self._start()
-        if kind == "websocket":
-            await self._sockets(scope, receive, send)
-            return
         host = get_header(scope["headers"], b"host")
-        if host is None or not _host_passes(host):
+        passes = host is not None and _host_passes(host)
+        if kind == "websocket":
+            # A browser sends its cookies with a socket to whoever's page opens it: the page must be ours.
+            may_open = passes and is_own_origin(get_header(scope["headers"], b"origin"), host or b"")
+            await (self._sockets if may_open else refuse_socket)(scope, receive, send)
+            return
+        if not passes:
             await refuse_host(scope, host or b"", send)
             return
         path = scope["path"]
@@ -80,6 +84,12 @@ class Doors:
                 await close_door()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+async def refuse_socket(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Close a WebSocket before it is accepted, which answers its handshake with 403."""
+    await receive()
+    await send({"type": "websocket.close"})
 
 
 async def refuse_host(scope: Scope, host: bytes, send: Send) -> None:

@@ -137,6 +137,7 @@ class APIHandler(ASGIHandler):
             return error_answer(failed, request.path, request.request_id)
         if isinstance(answer, HttpResponse):
             answer["X-Olla-Request-ID"] = request.request_id
+            answer["X-Content-Type-Options"] = "nosniff"
         return answer
 
     def _resolve(self, request: APIRequest) -> ResolverMatch:

@@ -33,6 +33,10 @@ _NOT_DOWNSTREAM = HOP_BY_HOP | CREDENTIAL_HEADERS | {
     b"refresh", b"alt-svc", b"report-to", b"reporting-endpoints", b"nel", b"x-auth-token",
     b"content-security-policy", b"content-security-policy-report-only", b"x-content-type-options",
     b"x-served-by", b"public-key-pins",
+    # A browser would ask for a password in this site's name, and send it with every later request.
+    b"www-authenticate",
+    # Kept by browsers for the whole origin.
+    b"accept-ch", b"critical-ch", b"set-login", b"use-as-dictionary", b"secure-session-registration",
 }  # fmt: skip
 _NOT_DOWNSTREAM_STARTS = (b"access-control-", b"x-olla-")
 _LOCAL_SUFFIXES = (

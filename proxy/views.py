@@ -16,11 +16,13 @@ from proxy import listings
 from proxy.admission import client_address, request_host
 from proxy.errors import ErrorCode, OllaError, choose_shape
 from proxy.forwarding import forward
-from proxy.inbound import INFERENCE, Inbound, RawHeaders, parse_body, parse_target
+from proxy.inbound import INFERENCE, Inbound, RawHeaders, get_header, parse_body, parse_target
 from proxy.live import live
 from proxy.relay import RelayResponse
 
 _READING = ("GET", "HEAD")
+# What a browser is about to do with an answer, where it would become part of the page that asks.
+_CODE = frozenset({b"script", b"style", b"xslt", b"object", b"embed", b"manifest"})
 
 
 class APIRequest(Protocol):
@@ -46,10 +48,22 @@ async def proxy(request: APIRequest, prefix: str, rest: str = "") -> HttpRespons
         known = ", ".join([UNIVERSAL, *PREFIXES])
         raise OllaError(ErrorCode.UNKNOWN_PROVIDER, f"There is no provider {prefix[:100]!r}. Known: {known}.")
     if request.method in _READING:
+        refuse_as_code(request.raw_headers)
         local = answer_listing(folded, rest.rstrip("/"))
         if local is not None:
             return local
     return await forward(build_inbound(request, folded, started))
+
+
+def refuse_as_code(headers: RawHeaders) -> None:
+    """Refuse what a page of this very site would run: a backend's script there would act as the site.
+
+    A sandboxed page of a backend is another origin to the browser and is not concerned (Fetch Metadata, W3C).
+    """
+    if get_header(headers, b"sec-fetch-site") == b"same-origin":
+        wanted = get_header(headers, b"sec-fetch-dest") or b""
+        if wanted in _CODE or wanted.endswith((b"worker", b"worklet")):
+            raise OllaError(ErrorCode.FORBIDDEN_PATH, "Pages of this site load no code from backends.")
 
 
 def build_inbound(request: APIRequest, prefix: str, started: float) -> Inbound:
