@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,19 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
+from tests.browser.chromium import FLAGS, find_chromium
 from tests.live import LiveServer
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 _PASSWORD = re.compile(r"password\s+(\S+)\n")
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while Playwright's synchronous door is open an event loop counts as running in this thread,
+# and no asynchronous test of another module can start.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The browser; a missing one fails the tests in plain words, it never skips them."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.fail("Chromium is missing. On Debian and Ubuntu: apt install chromium", pytrace=False)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
         yield browser
         browser.close()
 
