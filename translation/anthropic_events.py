@@ -29,7 +29,7 @@ class EventWriter:
         self._facts = facts
         self._index = -1
         self._out: list[bytes] = []
-        self._signer: ThinkingSigner | None = None
+        self._signer = ThinkingSigner(facts.signature_key)
 
     def take(self) -> bytes:
         """The frames written since the last call."""
@@ -59,8 +59,7 @@ class EventWriter:
         if self.open_kind != "thinking":
             self._start_block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
             self._signer = ThinkingSigner(self._facts.signature_key)
-        if self._signer is not None:
-            self._signer.update(text)
+        self._signer.update(text)
         if not self._facts.omit_thinking:
             self._write_delta({"type": "thinking_delta", "thinking": text})
 
@@ -77,9 +76,8 @@ class EventWriter:
         """End the open block, if there is one."""
         if not self.open_kind:
             return
-        if self._signer is not None:
+        if self.open_kind == "thinking":
             self._write_delta({"type": "signature_delta", "signature": self._signer.build_signature()})
-            self._signer = None
         self._write("content_block_stop", {"type": "content_block_stop", "index": self._index})
         self.open_kind = ""
 

@@ -235,7 +235,7 @@ def _build_tool_blocks(reply: Reply, facts: ReplyFacts) -> tuple[list[Json], lis
             # The text is known to be an object: it goes into the message as it is, so numbers stay exact.
             blocks.append({**block, "input": msgspec.Raw(text.encode())})
             qualities.append(quality)
-            size += len(text)
+            size += text_size(call.text)
     return blocks, qualities, size
 
 

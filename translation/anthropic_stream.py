@@ -42,8 +42,9 @@ class AnthropicStream:
         self._begun = False  # message_start was written
         self._splitter = ThinkTagSplitter() if facts.think_tags else None
         self._head = b""  # blanks before the first byte that tells JSON from events
-        self._json: list[bytes] | None = None
         self._sniffed = False
+        self._is_json = False
+        self._json: list[bytes] = []
         self._json_size = 0
         self._finish = ""
         self._matched_stop = ""
@@ -136,7 +137,7 @@ class AnthropicStream:
     def _read(self, chunk: bytes) -> None:
         if not self._sniffed:
             chunk = self._sniff(chunk)
-        if self._json is not None:
+        if self._is_json:
             self._hold_json(chunk)
             return
         for event in self._parser.feed(chunk):
@@ -152,19 +153,17 @@ class AnthropicStream:
             self._head = self._head[-1:]
             return b""
         self._sniffed = True
-        if begun.startswith(b"{"):
-            self._json = []
+        self._is_json = begun.startswith(b"{")
         return begun
 
     def _hold_json(self, chunk: bytes) -> None:
-        if self._json is not None:
-            self._json.append(chunk)
-            self._json_size += len(chunk)
+        self._json.append(chunk)
+        self._json_size += len(chunk)
         if self._json_size > MAX_JSON_ANSWER:
             raise TranslationError("The backend's answer is too long.", status=502)
 
     def _read_end(self) -> None:
-        if self._json is not None:
+        if self._is_json:
             chunk = parse_answer(b"".join(self._json), self._facts)
             self._apply(chunk)
             self._finish = self._finish or "stop"

@@ -72,31 +72,28 @@ class StreamedTools:
 
     def _advance_live(self) -> None:
         """Stream the live call; when it is whole and another waits, let that one go live."""
-        while True:
-            if self._live is None and not self._open_live():
-                return
-            self._write_live()
-            waiting = self._calls.open_calls()
-            if len(waiting) < 2 or self._live is None or not self._live.is_complete():
-                return
+        live = self._live or self._open_live()
+        while live is not None and self._write_live(live):
             self._close_live()
+            live = self._open_live()
 
-    def _open_live(self) -> bool:
+    def _open_live(self) -> ToolCall | None:
         """Open the first waiting call, once its arguments begin: until then its name may still grow."""
         waiting = self._calls.open_calls()
         if not waiting or not waiting[0].name or not waiting[0].pieces:
-            return False
+            return None
         self._live = waiting[0]
         block = build_tool_use(self._live, self.shown, self._facts)[0]
         self.shown += 1
         self._writer.start_tool(block)
-        return True
+        return self._live
 
-    def _write_live(self) -> None:
-        if self._live is not None:
-            for piece in self._live.pieces[self._live.sent :]:
-                self._writer.write_arguments(piece)
-            self._live.sent = len(self._live.pieces)
+    def _write_live(self, live: ToolCall) -> bool:
+        """Write what came for the live call; true when it is whole and another waits."""
+        for piece in live.pieces[live.sent :]:
+            self._writer.write_arguments(piece)
+        live.sent = len(live.pieces)
+        return len(self._calls.open_calls()) > 1 and live.is_complete()
 
     def _close_live(self) -> None:
         if self._live is not None:

@@ -29,7 +29,7 @@ class ThinkTagSplitter:
         """What was held back, at the end of the answer."""
         held, self._held = self._held, ""
         if self._state == "inside":
-            return held, ""
+            return held.rstrip("\n"), ""
         return "", "" if self._state == "after" else held
 
     def _find_open(self) -> None:

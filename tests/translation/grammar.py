@@ -190,7 +190,9 @@ def _close_block(block: dict[str, Any], pieces: list[str], *, signed: bool, live
         except ValueError:
             assert live, "broken arguments"
             block["input"] = {}
-        assert isinstance(block["input"], dict) or live
+        if live and not isinstance(block["input"], dict):
+            block["input"] = {}
+        assert isinstance(block["input"], dict)
 
 
 def _apply_end(message: dict[str, Any], value: dict[str, Any]) -> None:

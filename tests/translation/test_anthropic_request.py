@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.translation.shapes import body, user
+from tests.translation.sizes import sized
 from translation.anthropic_request import decode_turns, parse_count_request, parse_request
 from translation.errors import TranslationError
 
@@ -138,6 +139,7 @@ json_values = st.recursive(
 )
 
 
+@sized
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_it_never_raises_anything_else_on_any_bytes(data):
     for parse in (parse_request, parse_count_request):

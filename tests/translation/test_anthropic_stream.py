@@ -78,14 +78,22 @@ def test_it_orders_one_chunk_that_holds_everything():
 
 def test_it_splits_inline_thinking_where_asked():
     facts = replace(FACTS, think_tags=True)
-    pieces = [delta(content=part) for part in ("<th", "ink>r", "\n</thi", "nk>\n", "\na<b")]
+    pieces = [delta(content=part) for part in ("<th", "ink>r", "\n</thi", "nk>\n", "\na<b", "c")]
     stream = streamed(*pieces, delta(finish="stop"), facts=facts)
-    assert blocks(stream) == [{"thinking": "r"}, {"text": "a<b"}]
+    assert blocks(stream) == [{"thinking": "r"}, {"text": "a<bc"}]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("<think>r", [{"thinking": "r"}]), ("<thi", [{"text": "<thi"}]), ("<think>r</think>\n", [{"thinking": "r"}])],
+    [
+        ("<think>r", [{"thinking": "r"}]),
+        ("<think>r\n", [{"thinking": "r"}]),
+        ("<think>r</thi", [{"thinking": "r</thi"}]),
+        ("<thi", [{"text": "<thi"}]),
+        ("<think>r</think>\n", [{"thinking": "r"}]),
+        ("  plain", [{"text": "  plain"}]),
+        ("", []),
+    ],
 )
 def test_it_gives_back_what_the_splitter_held(text, expected):
     assert blocks(streamed(delta(content=text, finish="stop"), facts=replace(FACTS, think_tags=True))) == expected
@@ -374,6 +382,11 @@ def test_it_fails_when_nothing_was_said(data):
     assert stream.started is False
     assert stream.error is not None
     assert stream.error.status == 502
+
+
+def test_it_accepts_an_end_mark_without_line_end():
+    data = sse(delta(content="a"), done=False) + b"data: [DONE]"
+    assert read_stream(run(data)[0]).message["stop_reason"] == "end_turn"
 
 
 def test_it_fails_when_the_backend_breaks_off():
