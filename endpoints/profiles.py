@@ -23,8 +23,9 @@ class ListFormat(StrEnum):
 class Guard:
     """Requests that change a backend's state or reveal its configuration.
 
-    `path` is a glob over the path that will be sent, decoded and case-folded; `*` also crosses slashes.
-    `method` is `*` or one method. `own_key_only` guards count only where the endpoint's own key is used.
+    `path` begins anywhere in the path that will be sent, decoded and case-folded, and guards all below it too; `*`
+    also crosses slashes. `method` is `*` or GET, POST, DELETE or OPTIONS (HEAD is judged as GET, PUT
+    and PATCH as POST, unknown ones as all). `own_key_only` guards count only where the endpoint's own key is used.
     """
 
     method: str
@@ -40,9 +41,9 @@ class NativeAnthropic:
     limitations: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Profile:
-    """What we know of one kind of inference server."""
+    """What we know of one kind of inference server. One object each: compared and hashed by identity."""
 
     name: str
     title: str
@@ -91,7 +92,7 @@ def _post(*paths: str) -> tuple[Guard, ...]:
 
 _OLLAMA_GUARDS = _any(
     "/api/create*", "/api/push*", "/api/pull*", "/api/delete*", "/api/copy*", "/api/blobs*",
-    "/api/signout*", "/api/me*", "/api/user/*", "/api/experimental/*",
+    "/api/signout*", "/api/me", "/api/user", "/api/experimental",
 )  # fmt: skip
 _LM_STUDIO_GUARDS = _any(
     "/api/v1/models/load*", "/api/v1/models/unload*", "/api/v1/models/download*", "/api/v0/models/load*",
@@ -99,55 +100,68 @@ _LM_STUDIO_GUARDS = _any(
 )  # fmt: skip
 _VLLM_GUARDS = _any(
     "/sleep*", "/wake_up*", "/is_sleeping*", "/v1/load_lora_adapter*", "/v1/unload_lora_adapter*",
-    "/reset_prefix_cache*", "/reset_mm_cache*", "/start_profile*", "/stop_profile*", "/collective_rpc*",
-    "/server_info*", "/update_weights*", "/scale_elastic_ep*", "/is_scaling_elastic_ep*", "/init_weight*",
-    "/pause*", "/resume*",
+    "/reset_*", "/start_profile*", "/stop_profile*", "/collective_rpc*", "/server_info*", "/update_weight*",
+    "/start_weight*", "/finish_weight*", "/scale_elastic_ep*", "/is_scaling_elastic_ep*", "/init_weight*",
+    "/pause", "/resume", "/is_paused", "/abort_requests*",
 )  # fmt: skip
 _SGLANG_GUARDS = _any(
-    "/flush_cache*", "/update_weights*", "/load_lora_adapter*", "/unload_lora_adapter*", "/start_profile*",
+    "/flush_cache*", "/update_weight*", "/load_lora_adapter*", "/unload_lora_adapter*", "/start_profile*",
     "/stop_profile*", "/release_memory_occupation*", "/resume_memory_occupation*", "/init_weights*",
-    "/get_weights*", "/get_server_info*", "/server_info*", "/set_internal_state*", "/get_internal_state*",
+    "/destroy_weights*", "/send_weights*", "/weights_checker*", "/hicache*", "/set_trace_level*", "/get_weights*",
+    "/get_server_info*", "/server_info*", "/set_internal_state*", "/get_internal_state*",
     "/configure_logging*", "/start_expert_distribution*", "/stop_expert_distribution*",
     "/dump_expert_distribution*", "/open_session*", "/close_session*", "/abort_request*", "/clear_hicache*",
     "/pause_generation*", "/continue_generation*", "/slow_down*", "/freeze_gc*",
 )  # fmt: skip
+# /slots shows other people's prompts; from /unload on they are llama-swap's, often put before llama.cpp.
 _LLAMACPP_GUARDS = (
-    *_post("/props*", "/slots*", "/lora-adapters*", "/models/load*", "/models/unload*"),
-    *_any("/slots/*", "/models/load*", "/models/unload*", "/exit*"),
-)
+    *_post("/props", "/lora-adapters"),
+    *_any("/slots", "/models/load", "/models/unload", "/exit", "/unload", "/api/models/unload", "/logs",
+          "/api/events", "/upstream"),
+)  # fmt: skip
 _LEMONADE_GUARDS = tuple(
-    Guard("*", f"/{version}/{action}*")
+    Guard("*", f"/{version}/{action}")
     for version in ("api/v0", "api/v1", "v0", "v1")
     for action in ("pull", "load", "unload", "delete", "install", "uninstall", "params", "log-level", "halt")
-) + _any("/internal/*")
+) + _any("/internal")
+# What manages a LiteLLM proxy, which is often registered as merely OpenAI-compatible.
+_KEY_MANAGEMENT = (
+    "/key", "/user", "/team", "/model", "/organization", "/customer", "/end_user", "/budget", "/spend", "/global",
+    "/config", "/credentials", "/cache", "/sso", "/invitation", "/guardrails", "/policies", "/mcp", "/v1/mcp",
+    "/get/config", "/v1/model/info", "/v2/model/info", "/vector_store", "/routes", "/settings", "/debug",
+)  # fmt: skip
 _OPENAI_GUARDS = (
     Guard("DELETE", "*", own_key_only=True),
     *(
-        Guard("*", f"*/{family}*", own_key_only=True)
-        for family in (
-            "files", "uploads", "fine_tuning", "fine-tuning", "batches", "assistants", "threads",
-            "organization", "vector_stores", "containers", "evals", "webhooks", "conversations", "projects",
+        Guard("*", path, own_key_only=True)
+        for path in (
+            *_KEY_MANAGEMENT,
+            "/files", "/uploads", "/fine_tuning", "/fine-tuning", "/batches", "/assistants", "/threads",
+            "/organization", "/vector_stores", "/containers", "/evals", "/webhooks", "/conversations", "/projects",
         )
     ),
+    # Lists what others asked and were answered.
+    Guard("GET", "/chat/completions", own_key_only=True),
 )  # fmt: skip
 _LITELLM_OPEN = (
     "/", "/health", "/health/readiness", "/health/liveness", "/health/liveliness", "/v2/rerank",
-    "/engines/*/chat/completions", "/engines/*/completions", "/engines/*/embeddings",
+    *(f"/{way}/*{call}" for way in ("engines", "openai/deployments")
+      for call in ("/chat/completions", "/completions", "/embeddings")),
     *(
         f"{prefix}{path}"
         for prefix in ("", "/v1")
         for path in (
             "/chat/completions", "/completions", "/embeddings", "/models", "/models/*", "/images/generations",
-            "/images/edits", "/images/variations", "/audio/*", "/moderations", "/rerank", "/responses",
+            "/images/edits", "/images/variations", "/audio/speech", "/audio/transcriptions",
+            "/audio/translations", "/moderations", "/rerank", "/responses",
             "/messages", "/messages/count_tokens", "/realtime",
         )
     ),
 )  # fmt: skip
 _DMR_GUARDS = (
-    *_any("/models/create*", "/models/*/push*", "/models/prune*", "/models/load*", "/models/package*",
-          "/engines/unload*", "/engines/_configure*", "/engines/*/_configure*", "/engines/df*",
-          "/engines/requests*"),
-    Guard("POST", "/models/*"),
+    *_any("/models/create", "/models/*/push", "/models/prune", "/models/load", "/models/package",
+          "/engines/unload", "/_configure", "/engines/df", "/engines/requests"),
+    Guard("POST", "/models"),
     Guard("DELETE", "*"),
 )  # fmt: skip
 
@@ -357,7 +371,7 @@ _ALL = (
         models_path="/v1/models",
         default_ports=(23333,),
         guards=_any(
-            "/sleep*", "/wakeup*", "/update_weights*", "/abort_request*", "/distserve/*", "/terminate*", "/nodes/*"
+            "/sleep*", "/wakeup*", "/update_weights*", "/abort_request*", "/distserve", "/terminate", "/nodes"
         ),
     ),
     Profile(
@@ -376,7 +390,7 @@ _ALL = (
         health_path="/health",
         models_path="/v1/models",
         default_ports=(8000,),
-        guards=_any("/v1/models/*/load*", "/v1/models/*/unload*", "/admin*", "/api/*"),
+        guards=_any("/v1/models/*/load", "/v1/models/*/unload", "/admin", "/api"),
         native_anthropic=NativeAnthropic(),
     ),
     Profile(
@@ -397,6 +411,8 @@ PROFILES: dict[str, Profile] = {profile.name: profile for profile in _ALL}
 # What an endpoint of type auto is treated as until it has been detected.
 FALLBACK = PROFILES["openai-compatible"]
 OPENAI_FAMILY = frozenset({"openai", "openai-compatible"})
+# An endpoint registered as OpenAI-compatible (or not yet detected) may be any of these in truth.
+DISGUISES = ("ollama", "lm-studio", "vllm", "sglang", "llamacpp", "lemonade", "lmdeploy", "docker-model-runner")
 
 
 def _spellings() -> dict[str, str]:

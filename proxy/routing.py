@@ -15,8 +15,8 @@ from enum import StrEnum
 from endpoints.profiles import PREFIXES, PROFILES
 from endpoints.snapshot import UNIVERSAL, EndpointRecord, Snapshot
 from proxy.errors import ErrorCode
-from proxy.guards import is_guarded
-from proxy.inbound import Inbound, join_target
+from proxy.guards import is_guarded, is_opened
+from proxy.inbound import Inbound
 
 
 class Action(StrEnum):
@@ -75,14 +75,13 @@ def _nobody(prefix: str) -> Decision:
 
 
 def _guards(endpoint: EndpointRecord, inbound: Inbound, view: LiveView) -> bool:
-    sent = join_target(endpoint.base_path, inbound.path, preserve=endpoint.preserve_path)
-    return any(
-        is_guarded(
-            endpoint.profile, endpoint.backend_type, inbound.method, path,
-            own_key=endpoint.uses_own_key, opened=view.opened_guards,
-        )
-        for path in ({sent, inbound.path} if sent != inbound.path else (sent,))
-    )  # fmt: skip
+    return not is_opened(endpoint.backend_type, view.opened_guards) and is_guarded(
+        endpoint.profile,
+        inbound.method,
+        inbound.path,
+        base=endpoint.base_path if endpoint.preserve_path else "",
+        own_key=endpoint.uses_own_key,
+    )
 
 
 def _refuse_guarded(endpoint: EndpointRecord, inbound: Inbound) -> Decision:
