@@ -8,11 +8,12 @@ RFC 9110 section 7.6.1 for hop-by-hop fields.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
 from endpoints.addressing import CREDENTIAL_HEADERS
-from endpoints.profiles import PREFIXES
+from endpoints.profiles import AUTO, PREFIXES
 from endpoints.snapshot import EndpointRecord
 from proxy.inbound import Inbound, RawHeaders
 
@@ -24,21 +25,29 @@ HOP_BY_HOP = frozenset({
 _NOT_UPSTREAM = HOP_BY_HOP | {
     b"host", b"content-length", b"expect", b"cookie", b"origin", b"referer", b"x-csrftoken", b"x-auth-token",
     b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port",
-    b"x-real-ip", b"x-proxied-by", b"x-model",
+    b"x-real-ip", b"x-proxied-by", b"x-model", b"x-goog-api-key", b"ocp-apim-subscription-key",
+    # Guards judge the method that is sent.
+    b"x-http-method-override", b"x-http-method", b"x-method-override",
 }  # fmt: skip
 _NOT_UPSTREAM_STARTS = (b"sec-", b"access-control-request-", b"x-olla-")
+# Whose account a key is used for: of no meaning, or harm, beside another key.
+_ACCOUNT_HEADERS = frozenset({b"openai-organization", b"openai-project"})
 # A backend's page must never act as this site, whose origin the admin shares.
 _NOT_DOWNSTREAM = HOP_BY_HOP | CREDENTIAL_HEADERS | {
     b"set-cookie", b"set-cookie2", b"clear-site-data", b"strict-transport-security", b"service-worker-allowed",
     b"refresh", b"alt-svc", b"report-to", b"reporting-endpoints", b"nel", b"x-auth-token",
     b"content-security-policy", b"content-security-policy-report-only", b"x-content-type-options",
     b"x-served-by", b"public-key-pins",
+    # A web server before this one would send a file of its own in place of the body.
+    b"x-accel-redirect", b"x-sendfile", b"x-lighttpd-send-file", b"x-litespeed-location",
     # A browser would ask for a password in this site's name, and send it with every later request.
     b"www-authenticate",
     # Kept by browsers for the whole origin.
     b"accept-ch", b"critical-ch", b"set-login", b"use-as-dictionary", b"secure-session-registration",
 }  # fmt: skip
 _NOT_DOWNSTREAM_STARTS = (b"access-control-", b"x-olla-")
+# How a body is to be read: passed on even where the endpoint's own headers name them.
+_REPRESENTATION = frozenset({b"content-type", b"content-encoding", b"content-length"})
 _LOCAL_SUFFIXES = (
     ".local",
     ".localhost",
@@ -50,6 +59,7 @@ _LOCAL_SUFFIXES = (
     ".home",
     ".intranet",
 )
+_NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 SANDBOX = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"sandbox"),
@@ -73,6 +83,8 @@ def may_forward_credentials(endpoint: EndpointRecord, prefix: str) -> bool:
         return False
     if endpoint.forward_client_auth is not None:
         return endpoint.forward_client_auth
+    if endpoint.backend_type == AUTO:
+        return False  # nobody knows yet what it is
     own_route = PREFIXES.get(prefix) == endpoint.profile.name
     return own_route or endpoint.profile.forward_client_auth
 
@@ -89,6 +101,8 @@ def is_local_host(host: str) -> bool:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
         name = host.lower().rstrip(".")
+        if _NUMERIC.fullmatch(name.rpartition(".")[2]):
+            return False  # an IPv4 address in one of inet_aton's other spellings
         return "." not in name or name.endswith(_LOCAL_SUFFIXES)
 
 
@@ -98,8 +112,10 @@ def build_upstream_headers(
     """The exact header list of one attempt. `via` is our Via entry, `product` the X-Proxied-By value."""
     dropped = named_in_connection(inbound.headers)
     own = {name.lower() for name, _ in endpoint.headers}
-    withheld = own if may_forward_credentials(endpoint, inbound.prefix) else own | CREDENTIAL_HEADERS
-    headers: RawHeaders = [(b"Host", endpoint.origin.authority.encode("latin-1"))]
+    withheld = (
+        own if may_forward_credentials(endpoint, inbound.prefix) else own | CREDENTIAL_HEADERS | _ACCOUNT_HEADERS
+    )
+    headers: RawHeaders = [(b"Host", endpoint.origin.authority.encode("ascii"))]
     vias, forwarded = [], []
     for name, value in inbound.headers:
         if name == b"via":
@@ -112,9 +128,10 @@ def build_upstream_headers(
             headers.append((name, value))
     if body_length or inbound.method in ("POST", "PUT", "PATCH"):
         headers.append((b"Content-Length", b"%d" % body_length))
-    headers += _forwarding_headers(inbound, forwarded)
-    headers.append((b"Via", b", ".join([*vias, via])))
-    headers.append((b"X-Proxied-By", product))
+    ours = _forwarding_headers(inbound, forwarded)
+    ours.append((b"Via", b", ".join([*vias, via])))
+    ours.append((b"X-Proxied-By", product))
+    headers += [pair for pair in ours if pair[0].lower() not in own] if own else ours
     headers.extend((name, value.reveal().encode("latin-1", "replace")) for name, value in endpoint.headers)
     return headers
 
@@ -138,7 +155,7 @@ def build_downstream_headers(headers: Iterable[tuple[bytes, bytes]], endpoint: E
     """The backend's headers that may reach the client, in their order, spelling and multiplicity."""
     received = list(headers)
     dropped = named_in_connection(received)
-    own = {name.lower() for name, _ in endpoint.headers}
+    own = {name.lower() for name, _ in endpoint.headers} - _REPRESENTATION
     kept: RawHeaders = []
     for name, value in received:
         lowered = name.lower()
