@@ -21,9 +21,9 @@ from django.utils.crypto import salted_hmac
 MIB = 1024 * 1024
 
 
-def option(default: Any, text: str, *, minimum: float | None = None) -> Any:
-    """Declare one setting: its default, what it does (docs/configuration.md repeats it), its least value."""
-    return dataclasses.field(default=default, metadata={"help": text, "minimum": minimum})
+def option(default: Any, text: str, *, minimum: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """Declare one setting: default, what it does (docs/configuration.md repeats it), least value or choices."""
+    return dataclasses.field(default=default, metadata={"help": text, "minimum": minimum, "choices": choices})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,8 +56,27 @@ class Conf:
     )
     idle_timeout: float = option(600.0, "Seconds an answer may make no progress.", minimum=0.1)
     total_timeout: float = option(0.0, "Seconds a whole answer may take; 0 is no limit.", minimum=0)
-    load_balancer: str = option("least-connections", "least-connections, priority or round-robin.")
-    routing_strategy: str = option("strict", "What to do when a model is not available: strict.")
+    load_balancer: str = option(
+        "least-connections",
+        "How one of several candidates is chosen: least-connections, priority or round-robin.",
+        choices=("least-connections", "priority", "round-robin"),
+    )
+    routing_strategy: str = option(
+        "strict",
+        "What to do when no endpoint that has the model can answer: strict (404 or 503), optimistic (see the "
+        "fallback) or discovery (read the models anew first).",
+        choices=("strict", "optimistic", "discovery"),
+    )
+    fallback_behavior: str = option(
+        "compatible_only",
+        "Where optimistic and discovery may send a request whose model is not available: compatible_only and none "
+        "refuse it, all tries every endpoint of the route.",
+        choices=("compatible_only", "all", "none"),
+    )
+    discovery_refresh_on_miss: bool = option(
+        False, "Let the discovery strategy read the endpoints' models anew when a model is missing."
+    )
+    discovery_miss_timeout: float = option(2.0, "Seconds a request waits for that.", minimum=0.1)
     discovery_interval: float = option(300.0, "Seconds between model discoveries of an endpoint.", minimum=5)
     discovery_timeout: float = option(30.0, "Seconds one model discovery may take.", minimum=0.1)
     probe_concurrency: int = option(32, "Endpoints probed at once.", minimum=1)
@@ -120,6 +139,9 @@ def parse_option(field: dataclasses.Field[Any], raw: object) -> Any:
     minimum = field.metadata["minimum"]
     if minimum is not None and value < minimum:
         raise ValueError(f"must be at least {minimum}")
+    choices = field.metadata["choices"]
+    if choices and value not in choices:
+        raise ValueError(f"choose one of {', '.join(choices)}")
     return value
 
 

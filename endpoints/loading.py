@@ -15,7 +15,6 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from django.db import DatabaseError, connection
@@ -30,6 +29,7 @@ from endpoints.addressing import (
     parse_origin,
 )
 from endpoints.conf import conf
+from endpoints.database_thread import DatabaseThread
 from endpoints.fields import UnreadableSecret
 from endpoints.health import OperatorState, Status
 from endpoints.models import (
@@ -40,9 +40,11 @@ from endpoints.models import (
     ModelAlias,
     ProberLease,
     Revision,
+    RoutingRule,
 )
 from endpoints.outgoing import Limits
 from endpoints.profiles import AUTO, profile_for
+from endpoints.rules import Condition, ConditionField, Operator, Rule, RuleAction
 from endpoints.secrets import Secret, SecretError, expand_placeholders
 from endpoints.snapshot import (
     DEFAULT_RETRY_STATUSES,
@@ -107,8 +109,40 @@ class Loader:
                 records.append(build_record(endpoint, tuple(models.get(endpoint.pk, ())), os.environ))
             except ValueError as error:
                 logger.warning("endpoint %s cannot be used: %s", endpoint.name, error)
-        aliases = [Alias(row.name, tuple(row.targets.split("\n"))) for row in ModelAlias.objects.all()]
-        return build_snapshot(revision, time.time(), records, aliases)
+        aliases = [Alias(row.name, row.target_names()) for row in ModelAlias.objects.all()]
+        return build_snapshot(revision, time.time(), records, aliases, load_rules())
+
+
+def load_rules() -> list[Rule]:
+    """The enabled routing rules in their order."""
+    rows = RoutingRule.objects.filter(enabled=True).prefetch_related("conditions", "endpoints")
+    return [build_rule(row) for row in rows.order_by("order", "name")]
+
+
+def build_rule(row: RoutingRule) -> Rule:
+    """One rule as routing reads it."""
+    conditions = tuple(
+        Condition(ConditionField(each.field), Operator(each.operator), each.value, each.header)
+        for each in row.conditions.all()
+    )
+    return Rule(
+        name=row.name,
+        action=RuleAction(row.action),
+        conditions=conditions,
+        tags=parse_tags(row.tags),
+        endpoint_ids=frozenset(each.pk for each in row.endpoints.all()),
+        model=row.model,
+        policy=row.policy,
+        strategy=row.strategy,
+        fallback=row.fallback,
+        percentage=row.percentage or 0,
+        message=row.message,
+    )
+
+
+def parse_tags(text: str) -> frozenset[str]:
+    """Tags as typed, separated by commas."""
+    return frozenset(tag.strip() for tag in text.split(",") if tag.strip())
 
 
 def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mapping[str, str]) -> EndpointRecord:
@@ -137,7 +171,7 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
         preserve_path=endpoint.preserve_path,
         priority=endpoint.priority,
         weight=endpoint.weight,
-        tags=frozenset(tag.strip() for tag in endpoint.tags.split(",") if tag.strip()),
+        tags=parse_tags(endpoint.tags),
         state=OperatorState(endpoint.state),
         status=Status.CONFIG_ERROR if problem else Status(health.status),
         status_since=health.status_since.timestamp(),
@@ -221,7 +255,7 @@ def _read_marks() -> tuple[int, float]:
 
 
 _loader = Loader()
-_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="olla-loading")
+_database = DatabaseThread("olla-loading")
 
 
 def current() -> Snapshot:
@@ -247,7 +281,7 @@ def forget() -> None:
 async def look() -> None:
     """One look in the loader's own thread; a database that cannot be read is logged, not raised."""
     try:
-        await asyncio.get_running_loop().run_in_executor(_thread, _loader.refresh)
+        await _database.run(_loader.refresh)
     except DatabaseError:
         return
 

@@ -18,6 +18,7 @@ from django.utils import timezone
 from endpoints.fields import EncryptedTextField
 from endpoints.health import OperatorState, Status
 from endpoints.profiles import AUTO, PROFILES
+from endpoints.rules import ConditionField, Operator, RuleAction
 
 
 class Revision(models.Model):
@@ -246,17 +247,20 @@ class ModelAlias(RoutedModel):
     def __str__(self) -> str:
         return self.name
 
+    def target_names(self) -> tuple[str, ...]:
+        """The targets in order, blank lines left out."""
+        return tuple(line.strip() for line in self.targets.splitlines() if line.strip())
 
-class RuleAction(models.TextChoices):
-    """The closed set of things a rule can do."""
 
-    RESTRICT = "restrict", "Use only endpoints with these tags or names"
-    PREFER = "prefer", "Try endpoints with these tags or names first"
-    REWRITE_MODEL = "rewrite_model", "Send another model name"
-    POLICY = "policy", "Use this load-balancing policy"
-    STRATEGY = "strategy", "Use this strategy for missing models"
-    SPLIT = "split", "Send a percentage to these tags or names"
-    REJECT = "reject", "Refuse with a message"
+RULE_ACTIONS = [
+    (RuleAction.RESTRICT.value, "Use only endpoints with these tags or names"),
+    (RuleAction.PREFER.value, "Try endpoints with these tags or names first"),
+    (RuleAction.REWRITE_MODEL.value, "Send another model name"),
+    (RuleAction.POLICY.value, "Use this load-balancing policy"),
+    (RuleAction.STRATEGY.value, "Use this strategy for missing models"),
+    (RuleAction.SPLIT.value, "Send a percentage to these tags or names"),
+    (RuleAction.REJECT.value, "Refuse with a message"),
+]
 
 
 class RoutingRule(RoutedModel):
@@ -265,7 +269,7 @@ class RoutingRule(RoutedModel):
     name = models.CharField(max_length=100, unique=True)
     order = models.PositiveIntegerField(default=100)
     enabled = models.BooleanField(default=True)
-    action = models.CharField(max_length=20, choices=RuleAction.choices)
+    action = models.CharField(max_length=20, choices=RULE_ACTIONS)
     tags = models.CharField(max_length=300, blank=True)
     endpoints = models.ManyToManyField(Endpoint, blank=True)
     model = models.CharField(max_length=500, blank=True)
@@ -287,29 +291,30 @@ class RoutingRule(RoutedModel):
         return self.name
 
 
-class ConditionField(models.TextChoices):
-    """What of a request a condition looks at."""
-
-    MODEL = "model", "Model"
-    PREFIX = "prefix", "Provider prefix"
-    PATH = "path", "Path"
-    HEADER = "header", "Header"
-    CLIENT_NETWORK = "client_network", "Client network"
-    CLIENT_KEY = "client_key", "Client key"
-    CLIENT_GROUP = "client_group", "Client group"
-    CAPABILITY = "capability", "Capability"
+# Client keys and groups become choices when there are keys.
+CONDITION_FIELDS = [
+    (ConditionField.MODEL.value, "Model"),
+    (ConditionField.PREFIX.value, "Provider prefix"),
+    (ConditionField.PATH.value, "Path"),
+    (ConditionField.HEADER.value, "Header"),
+    (ConditionField.CLIENT_NETWORK.value, "Client network"),
+    (ConditionField.CAPABILITY.value, "Capability"),
+]
+OPERATORS = [
+    (Operator.IS.value, "is"),
+    (Operator.IS_NOT.value, "is not"),
+    (Operator.GLOB.value, "matches"),
+    (Operator.NOT_GLOB.value, "does not match"),
+]
 
 
 class RuleCondition(RoutedModel):
     """One condition of a rule: field, operator, value."""
 
     rule = models.ForeignKey(RoutingRule, on_delete=models.CASCADE, related_name="conditions")
-    field = models.CharField(max_length=20, choices=ConditionField.choices)
+    field = models.CharField(max_length=20, choices=CONDITION_FIELDS)
     header = models.CharField("header name", max_length=100, blank=True)
-    operator = models.CharField(
-        max_length=20,
-        choices=[("is", "is"), ("is_not", "is not"), ("glob", "matches"), ("not_glob", "does not match")],
-    )
+    operator = models.CharField(max_length=20, choices=OPERATORS)
     value = models.CharField(max_length=500)
 
     def __str__(self) -> str:

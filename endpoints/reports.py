@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,15 +17,16 @@ from enum import StrEnum
 import django.db
 from django.db import transaction
 
-from endpoints import tasks
+from endpoints import loading, tasks
 from endpoints.database_thread import DatabaseThread
-from endpoints.health import HealthState, Status, demote
+from endpoints.health import ROUTABLE, HealthState, Status, demote
 from endpoints.models import EndpointHealth, Revision
 
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.25  # seconds before a write that failed is tried again, doubling each time
 LONGEST_PAUSE = 5.0
+DISCOVERY_LOOK = 0.1  # seconds between looks whether the prober has read the models
 GIVE_UP_AFTER = 600.0  # by then the prober, if it can write, has found out by itself
 
 
@@ -86,6 +88,30 @@ async def _deliver(endpoint_id: int, pending: _Pending) -> ReportOutcome:
             pause = min(pause * 2, LONGEST_PAUSE)
     finally:
         _pending.pop(endpoint_id, None)
+
+
+async def discover_now(endpoint_ids: Sequence[int], timeout: float) -> bool:
+    """Have the prober read these endpoints' models at once and wait for it, `timeout` seconds at most.
+
+    Whether all of them were read (also if in vain) since; False too when the database cannot be used. The
+    snapshot has what was found.
+    """
+    asked = datetime.now(UTC)
+    end = time.monotonic() + timeout
+    try:
+        await _database.run(
+            lambda: EndpointHealth.objects.filter(pk__in=endpoint_ids).update(next_discovery=asked)
+        )
+        waiting = EndpointHealth.objects.filter(pk__in=endpoint_ids, status__in=ROUTABLE)
+        unread = waiting.exclude(models_checked__gte=asked)
+        while await _database.run(unread.exists):
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(DISCOVERY_LOOK)
+    except django.db.Error:
+        return False
+    await loading.look()
+    return True
 
 
 def record_unreachable(endpoint_id: int, reason: str, seen_at: float) -> ReportOutcome:

@@ -14,6 +14,7 @@ from endpoints.addressing import TLS, Origin
 from endpoints.health import ROUTABLE, OperatorState, Status
 from endpoints.outgoing import Limits
 from endpoints.profiles import PREFIXES, Profile, prefix_accepts
+from endpoints.rules import Rule
 from endpoints.secrets import Secret
 
 UNIVERSAL = "proxy"  # the prefix of /olla/proxy, where every kind of endpoint may answer
@@ -106,15 +107,12 @@ class Snapshot:
     built_at: float
     endpoints: tuple[EndpointRecord, ...] = ()
     aliases: Mapping[str, Alias] = field(default_factory=dict)  # by case-folded name
+    rules: tuple[Rule, ...] = ()  # enabled ones, in order
     by_id: Mapping[int, EndpointRecord] = field(default_factory=dict)
     # Prefix (or UNIVERSAL) -> every endpoint of it, whatever its status.
     by_prefix: Mapping[str, tuple[EndpointRecord, ...]] = field(default_factory=dict)
     # (prefix, case-folded model) -> every endpoint of the prefix that lists it.
     by_model: Mapping[tuple[str, str], tuple[EndpointRecord, ...]] = field(default_factory=dict)
-
-    def with_model(self, prefix: str, model: str) -> tuple[EndpointRecord, ...]:
-        """Endpoints of `prefix` that list `model`, whatever their status; names match without case."""
-        return self.by_model.get((prefix, fold_model(model)), ())
 
 
 def fold_model(name: str) -> str:
@@ -135,7 +133,11 @@ def fold_names(models: Iterable[ListedModel]) -> Mapping[str, str]:
 
 
 def build_snapshot(
-    revision: int, built_at: float, endpoints: Iterable[EndpointRecord], aliases: Iterable[Alias] = ()
+    revision: int,
+    built_at: float,
+    endpoints: Iterable[EndpointRecord],
+    aliases: Iterable[Alias] = (),
+    rules: Iterable[Rule] = (),
 ) -> Snapshot:
     """Sort the endpoints and prepare the candidate sets of each prefix and model."""
     ordered = tuple(sorted(endpoints, key=lambda each: (-each.priority, each.name, each.id)))
@@ -152,6 +154,7 @@ def build_snapshot(
         built_at=built_at,
         endpoints=ordered,
         aliases=MappingProxyType({fold_model(alias.name): alias for alias in aliases}),
+        rules=tuple(rules),
         by_id=MappingProxyType({each.id: each for each in ordered}),
         by_prefix=MappingProxyType(by_prefix),
         by_model=MappingProxyType({key: tuple(value) for key, value in by_model.items()}),

@@ -85,6 +85,9 @@ def _olla_headers(inbound: Inbound, decision: Decision, endpoint: EndpointRecord
     ]
     if inbound.model:
         headers.append((b"X-Olla-Model", header_text(inbound.model)))
+        sent = decision.sent_names.get(endpoint.id)
+        if sent is not None:
+            headers.append((b"X-Olla-Model-Used", header_text(sent)))
     if decision.strategy:
         headers.append((b"X-Olla-Routing-Strategy", decision.strategy.encode()))
         headers.append((b"X-Olla-Routing-Decision", decision.action.encode()))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from endpoints import loading, reports, tasks
 from endpoints.conf import conf
+from endpoints.rules import RuleAction
 from endpoints.snapshot import EndpointRecord
 from endpoints.transport import (
     Answer,
@@ -31,9 +32,9 @@ from proxy.answering import Prepared, is_small, prepare_relay
 from proxy.errors import ErrorCode, OllaError
 from proxy.headers import has_looped, header_text
 from proxy.inbound import Inbound, RawHeaders
-from proxy.live import live
+from proxy.live import live, plan
 from proxy.relay import Ending, RelayResponse
-from proxy.routing import Action, Decision, route
+from proxy.routing import Action, Decision, Refresh, route
 from proxy.selection import Policy, choose_endpoint
 from proxy.upstream import door, via_token
 
@@ -59,26 +60,37 @@ async def forward(inbound: Inbound) -> RelayResponse:
     """Answer one request from the best endpoint that can. Raises OllaError when none did."""
     if has_looped(inbound.headers, via_token()):
         raise OllaError(ErrorCode.LOOP_DETECTED, "This request has passed here before: an endpoint points back.")
-    decision = route(loading.current(), inbound, live.view())
+    decision = await _decide(inbound)
     if decision.action is Action.REJECTED:
         raise _rejection(decision)
     prepared = await _try_in_turn(inbound, decision)
     return prepare_relay(inbound, decision, prepared)
 
 
+async def _decide(inbound: Inbound) -> Decision:
+    """Route; when the strategy wants models read anew first, wait for that and route again."""
+    decision = route(loading.current(), inbound, live.view(), plan())
+    if not decision.refresh:
+        return decision
+    members = loading.current().by_prefix[inbound.prefix]
+    fresh = await reports.discover_now([each.id for each in members], conf().discovery_miss_timeout)
+    refresh = Refresh.DONE if fresh else Refresh.FAILED
+    return route(loading.current(), inbound, live.view(), plan(refresh))
+
+
 async def _try_in_turn(inbound: Inbound, decision: Decision) -> Prepared:
     """The first answer worth passing on; else the last one a backend gave; else OllaError."""
-    usable, spare = list(decision.candidates), list(decision.last_resort)
-    policy = Policy(conf().load_balancer)
+    tiers = [list(tier) for tier in decision.tiers]
+    policy = _policy(decision)
     held: Prepared | None = None
     failure: Failure | None = None
     try:
-        while usable or spare:
-            choices = usable or spare
+        while any(tiers):
+            choices = next(tier for tier in tiers if tier)
             endpoint = choose_endpoint(policy, choices, live.in_flight, live.next_cursor())
             choices.remove(endpoint)
-            others_left = bool(usable or spare)
-            outcome = await _attempt(endpoint, inbound)
+            others_left = any(tiers)
+            outcome = await _attempt(endpoint, inbound, decision.sent_names.get(endpoint.id))
             if isinstance(outcome, Failure):
                 failure = outcome
                 if not may_retry(outcome.error, inbound, others_left=others_left):
@@ -112,13 +124,19 @@ def may_retry(error: DoorError, inbound: Inbound, *, others_left: bool) -> bool:
     return False
 
 
-async def _attempt(endpoint: EndpointRecord, inbound: Inbound) -> Prepared | Failure:
-    """One try at one endpoint: counted in flight until its answer has ended."""
+def _policy(decision: Decision) -> Policy:
+    """The policy a rule names, or the setting."""
+    rule = decision.rule
+    return Policy(rule.policy if rule and rule.action is RuleAction.POLICY else conf().load_balancer)
+
+
+async def _attempt(endpoint: EndpointRecord, inbound: Inbound, model: str | None) -> Prepared | Failure:
+    """One try at one endpoint, under its own name for the model: in flight until its answer has ended."""
     live.open_attempt(endpoint)
     answer: Answer | None = None
     done = False
     try:
-        answer = await door().send(endpoint, inbound)
+        answer = await door().send(endpoint, inbound, model)
         headers_at = time.monotonic()
         body = first = None
         if is_small(answer.headers, answer.status):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from endpoints.snapshot import EndpointRecord, ListedModel, Snapshot, fold_model
-from proxy.routing import LiveView, is_usable
+from proxy.sieve import LiveView, is_usable
 
 
 @dataclass(frozen=True, slots=True)

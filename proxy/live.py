@@ -5,6 +5,7 @@ One Live for each process; it lives on the event loop and is touched by nothing 
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field
 from endpoints import loading
 from endpoints.conf import conf
 from endpoints.snapshot import EndpointRecord
-from proxy.routing import LiveView
+from proxy.routing import Fallback, Plan, Refresh, Strategy
+from proxy.sieve import LiveView
 
 # A failure seen here keeps an endpoint out this long unless the tables say otherwise sooner: when the
 # database cannot be written, nobody else would ever bring it back.
@@ -69,7 +71,15 @@ class Live:
             prober_seen=loading.health().prober_seen,
             demoted=self.demoted,
             opened_guards=conf().open_guarded_paths,
+            dice=random.random(),  # noqa: S311 - sharing out requests, not secrets
         )
+
+
+def plan(refresh: Refresh | None = None) -> Plan:
+    """The strategy the settings ask for; `refresh` tells how far a discovery for this request has come."""
+    settings = conf()
+    possible = Refresh.POSSIBLE if settings.discovery_refresh_on_miss else Refresh.OFF
+    return Plan(Strategy(settings.routing_strategy), Fallback(settings.fallback_behavior), refresh or possible)
 
 
 live = Live()

@@ -26,21 +26,30 @@ _HEAD_END = re.compile(rb"(?:\A|\n)\r?\n")
 def find_multipart_model(body: bytes, content_type: bytes) -> str | None:
     """The value of the text field `model` of a multipart/form-data body, or None.
 
+    Raises OllaError as `find_multipart_span` does.
+    """
+    span = find_multipart_span(body, content_type)
+    return body[span[0] : span[1]].decode("utf-8", "replace").strip() or None if span else None
+
+
+def find_multipart_span(body: bytes, content_type: bytes) -> tuple[int, int] | None:
+    """Where the value of the text field `model` stands, or None.
+
     Raises OllaError: ambiguous_model when there are several, invalid_request when there are too many parts.
     """
     boundary = _parameters(content_type).get(b"boundary")
     if not boundary:
         return None
-    values = []
+    spans = []
     for start, end in _find_parts(body, boundary):
         head_end = _HEAD_END.search(body[start : min(end, start + MOST_PART_HEAD)])
         if head_end is not None and _is_model_field(body[start : start + head_end.start()]):
-            values.append(body[start + head_end.end() : end])
-    if len(values) > 1:
+            spans.append((start + head_end.end(), end))
+    if len(spans) > 1:
         raise OllaError(ErrorCode.AMBIGUOUS_MODEL, "The form has several fields named model.")
-    if not values or len(values[0]) > MOST_MODEL_BYTES:
+    if not spans or spans[0][1] - spans[0][0] > MOST_MODEL_BYTES:
         return None
-    return values[0].decode("utf-8", "replace").strip() or None
+    return spans[0]
 
 
 def _parameters(value: bytes) -> dict[bytes, bytes]:

@@ -1,9 +1,10 @@
 """Which endpoints may answer a request, and why. (pure)
 
-    route(snapshot, inbound, view) -> Decision
+    route(snapshot, inbound, view, policy) -> Decision
 
-A Decision is routed with its candidates, or rejected with the error to answer. Reasons are the words the
-reference uses, since people grep for them.
+A Decision is routed (or fallen back) with its candidates in the tiers they are tried in, or rejected with the
+error to answer. Reasons are the words the reference uses, since people grep for them. `proxy.tracing` tells the
+whole story of a decision on demand.
 """
 
 from __future__ import annotations
@@ -13,10 +14,21 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from endpoints.profiles import PREFIXES, PROFILES
-from endpoints.snapshot import UNIVERSAL, EndpointRecord, Snapshot
+from endpoints.rules import Rule, RuleAction, RuleFacts, choose_rule
+from endpoints.snapshot import UNIVERSAL, Alias, EndpointRecord, Snapshot, fold_model
+from proxy.capabilities import needed_capabilities
 from proxy.errors import ErrorCode
-from proxy.guards import is_guarded, is_opened
 from proxy.inbound import Inbound
+from proxy.sieve import (
+    AVAILABILITY,
+    ELIGIBILITY,
+    DropReason,
+    Endpoints,
+    LiveView,
+    Question,
+    keep_unguarded,
+    sift,
+)
 
 
 class Action(StrEnum):
@@ -27,148 +39,292 @@ class Action(StrEnum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
-class LiveView:
-    """What this process knows beyond the snapshot at one moment (`proxy.live` fills it)."""
+class Strategy(StrEnum):
+    """What to do when no endpoint that has the model can answer. ALIAS is how a resolved alias reports itself."""
 
-    now: float  # seconds since the epoch
-    prober_seen: float
-    demoted: Mapping[int, float] = field(default_factory=dict)  # endpoint id -> seen failing at
-    opened_guards: tuple[str, ...] = ()
+    STRICT = "strict"
+    OPTIMISTIC = "optimistic"
+    DISCOVERY = "discovery"
+    ALIAS = "alias"
+
+
+class Fallback(StrEnum):
+    """Where the optimistic and discovery strategies may send a request whose model is not available."""
+
+    COMPATIBLE_ONLY = "compatible_only"
+    ALL = "all"
+    NONE = "none"
+
+
+class Refresh(StrEnum):
+    """How far the discovery strategy has come: whether models were read anew for this request."""
+
+    OFF = "off"  # not allowed by the settings
+    POSSIBLE = "possible"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The settings a request is judged by; a rule may replace parts of them."""
+
+    strategy: Strategy = Strategy.STRICT
+    fallback: Fallback = Fallback.COMPATIBLE_ONLY
+    refresh: Refresh = Refresh.OFF
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome of routing. `last_resort` are candidates to try when all others failed."""
+    """The outcome of routing.
+
+    `tiers` are tried in order, each by the policy; `sent_names` holds, by endpoint id, the model name to send
+    where it is not the one asked for. `refresh` asks the caller to read models anew and route again.
+    """
 
     action: Action
     strategy: str = ""
     reason: str = ""
-    candidates: tuple[EndpointRecord, ...] = ()
-    last_resort: tuple[EndpointRecord, ...] = ()
+    tiers: tuple[Endpoints, ...] = ()
+    sent_names: Mapping[int, str] = field(default_factory=dict)
+    rule: Rule | None = None
+    drops: Mapping[DropReason, int] = field(default_factory=dict)
     code: ErrorCode | None = None
     message: str = ""
+    refresh: bool = False
+    # What the stages judged by, for the trace.
+    native_names: Mapping[int, str] | None = None
+    capabilities: frozenset[str] = frozenset()
+
+    @property
+    def candidates(self) -> Endpoints:
+        """Every endpoint that may be tried, in the order of the tiers."""
+        return tuple(each for tier in self.tiers for each in tier)
 
 
-def _reject(code: ErrorCode, message: str, *, strategy: str = "", reason: str = "") -> Decision:
-    return Decision(Action.REJECTED, strategy, reason, code=code, message=message)
-
-
-def route(snapshot: Snapshot, inbound: Inbound, view: LiveView) -> Decision:
+def route(snapshot: Snapshot, inbound: Inbound, view: LiveView, plan: Plan | None = None) -> Decision:
     """Judge one request against one snapshot."""
     members = snapshot.by_prefix.get(inbound.prefix, ())
     if not members:
         return _nobody(inbound.prefix)
-    unguarded = tuple(each for each in members if not _guards(each, inbound, view))
-    if not unguarded:
-        return _refuse_guarded(members[0], inbound)
-    if inbound.model is None:
-        return _route_any(unguarded, inbound, view)
-    return _route_model(snapshot, unguarded, inbound, view)
+    rule = choose_rule(snapshot.rules, rule_facts(inbound)) if snapshot.rules else None
+    if rule is not None and rule.action is RuleAction.REJECT:
+        return Decision(
+            Action.REJECTED, reason="forbidden_by_rule", rule=rule, code=ErrorCode.FORBIDDEN_BY_RULE,
+            message=rule.message or f"The routing rule {rule.name!r} refuses this request.",
+        )  # fmt: skip
+    judge = _Judge(snapshot, inbound, view, _apply_to_plan(plan or Plan(), rule), rule, members)
+    return judge.by_model() if judge.model else judge.by_path()
+
+
+def rule_facts(inbound: Inbound) -> RuleFacts:
+    """What the conditions of rules are judged on."""
+    headers: dict[str, list[str]] = {}
+    for name, value in inbound.headers:
+        headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return RuleFacts(
+        model=inbound.model or "",
+        prefix=inbound.prefix,
+        path=inbound.decoded_path,
+        headers=headers,
+        client=inbound.client,
+        capabilities=needed_capabilities(inbound),
+    )
+
+
+def _apply_to_plan(plan: Plan, rule: Rule | None) -> Plan:
+    if rule is None or rule.action is not RuleAction.STRATEGY:
+        return plan
+    fallback = Fallback(rule.fallback) if rule.fallback else plan.fallback
+    return Plan(Strategy(rule.strategy), fallback, plan.refresh)
+
+
+@dataclass(slots=True)
+class _Judge:
+    """One request under judgement."""
+
+    snapshot: Snapshot
+    inbound: Inbound
+    view: LiveView
+    plan: Plan
+    rule: Rule | None
+    members: Endpoints
+    drops: dict[DropReason, int] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """The model to look for: the client's, or what a rule puts in its place."""
+        if self.rule is not None and self.rule.action is RuleAction.REWRITE_MODEL:
+            return self.rule.model
+        return self.inbound.model or ""
+
+    def by_path(self) -> Decision:
+        """A request that names no model: every endpoint whose kind knows the path."""
+        question = Question(self.inbound, self.view, self.rule)
+        eligible = sift(self.members, question, ELIGIBILITY, self.drops)
+        if not eligible:
+            return self._nobody_eligible(question)
+        tiers = self._tiers(sift(eligible, question, AVAILABILITY, self.drops))
+        if not tiers:
+            return self._reject(*self._nobody_available(eligible))
+        return Decision(Action.ROUTED, tiers=tiers, rule=self.rule, drops=self.drops)
+
+    def by_model(self) -> Decision:
+        """A request that names a model: its alias' targets, or the endpoints that list it, by the strategy."""
+        alias = self.snapshot.aliases.get(fold_model(self.model))
+        names = resolve_alias(self.snapshot, self.inbound.prefix, alias) if alias else {}
+        strategy = Strategy.ALIAS if names else self.plan.strategy
+        if not names:
+            names = native_names(self.snapshot, self.inbound.prefix, self.model)
+        question = Question(self.inbound, self.view, self.rule, names, needed_capabilities(self.inbound))
+        holders = tuple(self.snapshot.by_id[each] for each in names)
+        eligible = sift(holders, question, ELIGIBILITY, self.drops)
+        if not eligible and not keep_unguarded(self.members, question):
+            self.drops[DropReason.GUARDED_PATH] = len(self.members)
+            return self._nobody_eligible(question)
+        tiers = self._tiers(sift(eligible, question, AVAILABILITY, self.drops))
+        if tiers:
+            return self._routed(strategy, names, tiers)
+        return self._missing(strategy, known=bool(eligible))
+
+    def _routed(self, strategy: Strategy, names: Mapping[int, str], tiers: tuple[Endpoints, ...]) -> Decision:
+        count = sum(len(tier) for tier in tiers)
+        asked = self.inbound.model or ""
+        reasons = {
+            Strategy.ALIAS: f'alias "{self.model}" resolved to {count} endpoint(s)',
+            Strategy.DISCOVERY: "model_found_no_refresh",
+        }
+        return Decision(
+            Action.ROUTED,
+            strategy,
+            reasons.get(strategy, "model_found"),
+            tiers,
+            {key: name for key, name in names.items() if name not in (asked, f"{asked}:latest")},
+            self.rule,
+            self.drops,
+            native_names=names,
+            capabilities=needed_capabilities(self.inbound),
+        )
+
+    def _missing(self, strategy: Strategy, *, known: bool) -> Decision:
+        """No endpoint that has the model can answer: what the strategy does then."""
+        if strategy is Strategy.OPTIMISTIC:
+            return self._optimistic(known=known)
+        if strategy is Strategy.DISCOVERY:
+            return self._discovery(known=known)
+        return self._model_error(strategy, "model_unavailable" if known else "model_not_found", known=known)
+
+    def _optimistic(self, *, known: bool) -> Decision:
+        if self.plan.fallback is Fallback.ALL:
+            return self._fall_back("all_healthy_fallback" if known else "model_not_found_fallback")
+        reason = f"model_unavailable_{_FALLBACK_WORDS[self.plan.fallback]}" if known else "model_not_found"
+        return self._model_error(self.plan.strategy, reason, known=known)
+
+    def _discovery(self, *, known: bool) -> Decision:
+        refresh, fallback = self.plan.refresh, self.plan.fallback
+        if refresh is Refresh.POSSIBLE:
+            return Decision(Action.REJECTED, self.plan.strategy, "discovery", rule=self.rule, refresh=True)
+        if refresh is Refresh.OFF:
+            return self._model_error(self.plan.strategy, "model_unavailable_no_refresh", known=True)
+        if fallback is Fallback.ALL:
+            failed = refresh is Refresh.FAILED
+            return self._fall_back("discovery_failed_all_fallback" if failed else "all_healthy_after_discovery")
+        if refresh is Refresh.FAILED:
+            reason = f"discovery_failed_{_FALLBACK_WORDS[fallback]}"
+        else:
+            reason = "model_unavailable_after_discovery"
+        return self._model_error(self.plan.strategy, reason, known=True)
+
+    def _fall_back(self, reason: str) -> Decision:
+        """Every endpoint of the route that takes requests, with the model name as the client wrote it."""
+        question = Question(self.inbound, self.view, self.rule)
+        eligible = sift(self.members, question, ELIGIBILITY, self.drops)
+        tiers = self._tiers(sift(eligible, question, AVAILABILITY, self.drops))
+        if tiers:
+            return Decision(Action.FALLBACK, self.plan.strategy, reason, tiers, rule=self.rule, drops=self.drops)
+        if self.plan.strategy is Strategy.DISCOVERY:
+            reason = "no_healthy_after_discovery"
+        return self._reject(*self._nobody_available(eligible), self.plan.strategy, reason)
+
+    def _tiers(self, usable: Endpoints) -> tuple[Endpoints, ...]:
+        """Preferred endpoints first, those whose status is too old to be believed last."""
+        fresh = [e for e in usable if not e.is_stale(self.view.now, self.view.prober_seen)]
+        stale = tuple(e for e in usable if e.is_stale(self.view.now, self.view.prober_seen))
+        if self.rule is not None and self.rule.action is RuleAction.PREFER:
+            first = tuple(e for e in fresh if self.rule.names(e.id, e.tags))
+            rest = tuple(e for e in fresh if not self.rule.names(e.id, e.tags))
+            return tuple(tier for tier in (first, rest, stale) if tier)
+        return tuple(tier for tier in (tuple(fresh), stale) if tier)
+
+    def _reject(self, code: ErrorCode, message: str, strategy: str = "", reason: str = "") -> Decision:
+        return Decision(
+            Action.REJECTED, strategy, reason, rule=self.rule, drops=self.drops, code=code, message=message
+        )
+
+    def _model_error(self, strategy: Strategy, reason: str, *, known: bool) -> Decision:
+        shown = repr((self.inbound.model or self.model)[:200])
+        if self.drops.get(DropReason.RATE_LIMITED):
+            return self._reject(ErrorCode.RATE_LIMITED, _RATE_MESSAGE, strategy, "endpoint_rate_limited")
+        if known:
+            message = f"The model {shown} is known, but no endpoint that has it can take requests now."
+            return self._reject(ErrorCode.MODEL_UNAVAILABLE, message, strategy, reason)
+        if DropReason.RULE in self.drops:
+            message = f"The routing rule {self.rule.name if self.rule else ''!r} leaves no endpoint for {shown}."
+            return self._reject(ErrorCode.FORBIDDEN_BY_RULE, message, strategy, "forbidden_by_rule")
+        if not any(each.model_names for each in self.members):
+            usable = sift(self.members, Question(self.inbound, self.view), AVAILABILITY, {})
+            if not usable:
+                return self._reject(*self._nobody_available(self.members), strategy, "no_healthy_endpoints")
+        listing = f"/olla/{self.inbound.prefix}/v1/models"
+        message = f"No endpoint here has the model {shown}. See {listing} for what there is."
+        return self._reject(ErrorCode.MODEL_NOT_FOUND, message, strategy, reason)
+
+    def _nobody_eligible(self, question: Question) -> Decision:
+        if DropReason.GUARDED_PATH in self.drops:
+            return self._reject(*_guarded_error(self.members[0], question.inbound))
+        name = self.rule.name if self.rule else ""
+        return self._reject(ErrorCode.FORBIDDEN_BY_RULE, f"The routing rule {name!r} leaves no endpoint for this.")
+
+    def _nobody_available(self, endpoints: Endpoints) -> tuple[ErrorCode, str]:
+        if self.drops.get(DropReason.RATE_LIMITED):
+            return ErrorCode.RATE_LIMITED, _RATE_MESSAGE
+        prefix = self.inbound.prefix
+        kind = "" if prefix == UNIVERSAL else f"{PROFILES[PREFIXES[prefix]].title} "
+        states = sorted({f"{each.name}: {each.status}/{each.state}" for each in endpoints})
+        shown = ", ".join(states[:5]) + (", ..." if len(states) > 5 else "")
+        return ErrorCode.NO_HEALTHY_ENDPOINTS, f"None of the {kind}endpoints can take requests now ({shown})."
+
+
+_FALLBACK_WORDS = {Fallback.NONE: "no_fallback", Fallback.COMPATIBLE_ONLY: "compatible_only"}
+_RATE_MESSAGE = "Every endpoint that could answer has used up its requests for this minute."
+
+
+def resolve_alias(snapshot: Snapshot, prefix: str, alias: Alias) -> dict[int, str]:
+    """By endpoint id, the first target of an alias that each endpoint of the prefix has, in snapshot order."""
+    found: dict[int, str] = {}
+    for target in alias.targets:
+        for endpoint_id, name in native_names(snapshot, prefix, target).items():
+            found.setdefault(endpoint_id, name)
+    return {each.id: found[each.id] for each in snapshot.by_prefix.get(prefix, ()) if each.id in found}
+
+
+def native_names(snapshot: Snapshot, prefix: str, model: str) -> dict[int, str]:
+    """By endpoint id, its own spelling of a model, for the endpoints of the prefix that list it."""
+    folded = fold_model(model)
+    return {each.id: each.model_names[folded] for each in snapshot.by_model.get((prefix, folded), ())}
 
 
 def _nobody(prefix: str) -> Decision:
     if prefix == UNIVERSAL:
-        return _reject(ErrorCode.NO_ENDPOINTS, "No endpoints are configured. Add one in the admin.")
-    title = PROFILES[PREFIXES[prefix]].title
-    return _reject(ErrorCode.NO_ENDPOINTS, f"No {title} endpoints are configured.")
+        message = "No endpoints are configured. Add one in the admin."
+    else:
+        message = f"No {PROFILES[PREFIXES[prefix]].title} endpoints are configured."
+    return Decision(Action.REJECTED, code=ErrorCode.NO_ENDPOINTS, message=message)
 
 
-def _guards(endpoint: EndpointRecord, inbound: Inbound, view: LiveView) -> bool:
-    return not is_opened(endpoint.backend_type, view.opened_guards) and is_guarded(
-        endpoint.profile,
-        inbound.method,
-        inbound.path,
-        base=endpoint.base_path if endpoint.preserve_path else "",
-        own_key=endpoint.uses_own_key,
-    )
-
-
-def _refuse_guarded(endpoint: EndpointRecord, inbound: Inbound) -> Decision:
+def _guarded_error(endpoint: EndpointRecord, inbound: Inbound) -> tuple[ErrorCode, str]:
     code = ErrorCode.NOT_SUPPORTED if endpoint.profile.guard_status_501 else ErrorCode.FORBIDDEN_PATH
-    return _reject(
-        code,
+    return code, (
         f"{inbound.method} {inbound.decoded_path[:200]} changes or reveals a backend and is closed. "
-        f"OLLA_OPEN_GUARDED_PATHS={endpoint.backend_type} opens it.",
+        f"OLLA_OPEN_GUARDED_PATHS={endpoint.backend_type} opens it."
     )
-
-
-def _route_any(members: tuple[EndpointRecord, ...], inbound: Inbound, view: LiveView) -> Decision:
-    """A request that names no model: every routable endpoint whose kind knows the path."""
-    usable, last_resort = _split_usable(_fitting(members, inbound), view)
-    if not usable and not last_resort:
-        return _reject(ErrorCode.NO_HEALTHY_ENDPOINTS, _down_message(inbound, members))
-    return Decision(Action.ROUTED, candidates=usable, last_resort=last_resort)
-
-
-def _route_model(
-    snapshot: Snapshot, members: tuple[EndpointRecord, ...], inbound: Inbound, view: LiveView
-) -> Decision:
-    """The strict strategy: only endpoints that list the model."""
-    model = inbound.model or ""
-    strategy = "strict"
-    allowed = {each.id for each in members}
-    holders = tuple(each for each in snapshot.with_model(inbound.prefix, model) if each.id in allowed)
-    if not holders:
-        if not any(each.model_names for each in members) and not _any_usable(members, view):
-            return _reject(
-                ErrorCode.NO_HEALTHY_ENDPOINTS, _down_message(inbound, members),
-                strategy=strategy, reason="no_healthy_endpoints",
-            )  # fmt: skip
-        return _reject(
-            ErrorCode.MODEL_NOT_FOUND,
-            f"No endpoint here has the model {model[:200]!r}. See {_listing(inbound.prefix)} for what there is.",
-            strategy=strategy, reason="model_not_found",
-        )  # fmt: skip
-    usable, last_resort = _split_usable(_fitting(holders, inbound), view)
-    if not usable and not last_resort:
-        return _reject(
-            ErrorCode.MODEL_UNAVAILABLE,
-            f"The model {model[:200]!r} is known, but no endpoint that has it can take requests now.",
-            strategy=strategy, reason="model_unavailable",
-        )  # fmt: skip
-    return Decision(Action.ROUTED, strategy, "model_found", usable, last_resort)
-
-
-def _fitting(members: tuple[EndpointRecord, ...], inbound: Inbound) -> tuple[EndpointRecord, ...]:
-    """On the universal route, the endpoints whose kind serves the path; all of them when none does."""
-    if inbound.prefix != UNIVERSAL:
-        return members
-    fitting = tuple(each for each in members if each.profile.serves(inbound.decoded_path))
-    return fitting or members
-
-
-def _split_usable(
-    members: tuple[EndpointRecord, ...], view: LiveView
-) -> tuple[tuple[EndpointRecord, ...], tuple[EndpointRecord, ...]]:
-    """Endpoints that take traffic, and those whose status is too old to be believed."""
-    usable: list[EndpointRecord] = []
-    last_resort: list[EndpointRecord] = []
-    for each in members:
-        if not is_usable(each, view):
-            continue
-        (last_resort if each.is_stale(view.now, view.prober_seen) else usable).append(each)
-    return tuple(usable), tuple(last_resort)
-
-
-def is_usable(endpoint: EndpointRecord, view: LiveView) -> bool:
-    """Whether an endpoint takes requests now: by its status and state, and not seen failing here since."""
-    if not endpoint.accepts_traffic:
-        return False
-    seen = view.demoted.get(endpoint.id)
-    return seen is None or (endpoint.last_checked is not None and endpoint.last_checked > seen)
-
-
-def _any_usable(members: tuple[EndpointRecord, ...], view: LiveView) -> bool:
-    return any(_split_usable(members, view))
-
-
-def _down_message(inbound: Inbound, members: tuple[EndpointRecord, ...]) -> str:
-    kind = "" if inbound.prefix == UNIVERSAL else f"{PROFILES[PREFIXES[inbound.prefix]].title} "
-    states = sorted({f"{each.name}: {each.status}/{each.state}" for each in members})
-    shown = ", ".join(states[:5]) + (", ..." if len(states) > 5 else "")
-    return f"None of the {kind}endpoints can take requests now ({shown})."
-
-
-def _listing(prefix: str) -> str:
-    return f"/olla/{prefix}/v1/models"

@@ -11,6 +11,7 @@ from endpoints.transport import Answer, NothingReceived, Request, Target, Transp
 from proxy.headers import build_upstream_headers
 from proxy.inbound import Inbound, join_target
 from proxy.product import PROXIED_BY
+from proxy.rewriting import rewrite_model
 
 _REMEMBERED_TARGETS = 4096
 
@@ -38,13 +39,13 @@ class Door:
         self._targets[endpoint.id] = (endpoint, target)
         return target
 
-    async def send(self, endpoint: EndpointRecord, inbound: Inbound) -> Answer:
-        """Send the request and wait for the answer's head. Raises DoorError.
+    async def send(self, endpoint: EndpointRecord, inbound: Inbound, model: str | None = None) -> Answer:
+        """Send the request and wait for the answer's head; `model` replaces the one it names. Raises DoorError.
 
         A pooled connection that died before any answer byte says nothing of the endpoint: the request goes out
         once more, on a fresh one.
         """
-        request = self._build(endpoint, inbound)
+        request = self._build(endpoint, inbound, model)
         target = self._target(endpoint)
         try:
             return await self.transport.send(target, request, endpoint.limits)
@@ -53,13 +54,16 @@ class Door:
                 raise
         return await self.transport.send(target, request, endpoint.limits, fresh=True)
 
-    def _build(self, endpoint: EndpointRecord, inbound: Inbound) -> Request:
+    def _build(self, endpoint: EndpointRecord, inbound: Inbound, model: str | None) -> Request:
+        body = inbound.body
+        if model is not None:
+            body = rewrite_model(body, inbound.headers, inbound.facts, model)
         path = join_target(endpoint.base_path, inbound.path, preserve=endpoint.preserve_path).encode("ascii")
         return Request(
             method=inbound.method.encode("ascii"),
             path=path + b"?" + inbound.query if inbound.query else path,
-            headers=build_upstream_headers(inbound, endpoint, len(inbound.body), self._via, PROXIED_BY),
-            body=inbound.body,
+            headers=build_upstream_headers(inbound, endpoint, len(body), self._via, PROXIED_BY),
+            body=body,
         )
 
 

@@ -91,9 +91,10 @@ Measured by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, 
 {platform.python_version()}, {versions}. The machine is noisy: trust the ratios, which are taken turn by turn in
 one run. Three numbers are the least, the middle and the greatest of the turns.
 
-The product runs as `manage.py serve` with its defaults (access lines written to a file) before one endpoint; CPU is
-that of all its web processes. The bare relay is an ASGI application that relays with aiohttp and does nothing else,
-under the same server. The upstream sends constant bytes; its own cost shows that it is not what limits.
+The product runs as `manage.py serve` with its defaults (access lines written to a file) before one endpoint;
+CPU is that of all its web processes. The bare relay is an ASGI application that relays with aiohttp and does
+nothing else, under the same server. The upstream sends constant bytes; its own cost shows that it is not what
+limits.
 
 | Figure | Value |
 |---|---|

@@ -21,7 +21,7 @@ from endpoints.snapshot import (
 )
 from proxy.errors import OllaError, choose_shape
 from proxy.inbound import INFERENCE, BodyFacts, Inbound, RawHeaders, parse_body, parse_target
-from proxy.routing import LiveView
+from proxy.sieve import LiveView
 
 NOW = 1_750_000_000.0
 
