@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import struct
 import termios
 from enum import Enum
@@ -22,6 +23,8 @@ from twisted.internet.protocol import Protocol
 
 if TYPE_CHECKING:
     from olla_site.server.server import OllaServer
+
+logger = logging.getLogger(__name__)
 
 NEVER = float("inf")
 # How long a refused client may go on sending while it reads its answer.
@@ -68,6 +71,8 @@ class ClientConnection(Protocol):
         if self._direct:
             transport.setTcpNoDelay(True)  # a token must not wait for the next one (Nagle)
             transport.setTcpKeepAlive(True)  # a peer that lost its network is noticed in the end
+            # In place of Twisted's own callback, which wraps each read in a logging context we do not use.
+            self.server.loop.add_reader(transport.fileno(), self._readable)
         peer, host = transport.getPeer(), transport.getHost()
         if hasattr(peer, "port"):
             self.client, self.host = (peer.host, peer.port), (host.host, host.port)
@@ -75,6 +80,16 @@ class ClientConnection(Protocol):
             self.scheme = "https"
         transport.registerProducer(self, True)
         self.deadline = self.server.clock + self.server.conf.keep_alive_timeout
+
+    def _readable(self) -> None:
+        transport = self.transport
+        try:
+            why = transport.doRead()
+        except Exception as error:
+            logger.exception("failure while reading from a client")
+            why = error
+        if why:
+            transport.reactor._disconnectSelectable(transport, why, True)
 
     def connectionLost(self, reason: object = None) -> None:  # noqa: N802 - Twisted's name
         """Called once, however the connection ended."""

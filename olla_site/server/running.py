@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import resource
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daphne.endpoints import build_endpoint_description_strings
+from django.conf import settings
 
 from olla_site import first_start
 from olla_site.server.prober_child import ProberChild, has_prober
@@ -45,13 +47,21 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def build_banner(addresses: list[Address]) -> str:
-    """What to tell the person who started the server; the first line names the bound address."""
+def build_banner(addresses: list[Address], machine: str, *, https: bool) -> str:
+    """What to tell the person who started the server; the first line names the bound address.
+
+    `machine` is this machine's name, `https` whether a TLS proxy in front is declared.
+    """
     host, port = addresses[0]
     shown = f"[{host}]" if ":" in host else host
     lines = [f"Olla listens on http://{shown}:{port}/"]
     if is_loopback(host):
         lines.append("Only this machine can reach it. Set OLLA_HOST=0.0.0.0 to open it to others.")
+    else:
+        if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+            lines.append(f"Others reach it at http://{machine}:{port}/")
+        if not https:
+            lines.append("Passwords travel in clear: put a TLS proxy in front and set OLLA_HTTPS=1.")
     lines.append("Quit with Ctrl-C.")
     return "\n".join(lines)
 
@@ -61,7 +71,7 @@ def serve(application: Any, plan: Plan, write: Write) -> int:
     prober = ProberChild() if plan.prober and has_prober() else None
 
     def listening(addresses: list[Address]) -> None:
-        write(build_banner(addresses))
+        write(build_banner(addresses, socket.gethostname(), https=settings.HTTPS))
         if prober is not None:
             prober.start(time.monotonic())
             server.on_sweep.append(lambda _: prober.check(time.monotonic()))

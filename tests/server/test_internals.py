@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from olla_site.server.http_protocol import HTTPProtocol
 
 assert isinstance(reactor._asyncioEventloop, asyncio.SelectorEventLoop)
+assert callable(reactor._disconnectSelectable)
 assert not IHalfCloseableProtocol.implementedBy(HTTPProtocol)
 
 left, right = socket.socketpair()

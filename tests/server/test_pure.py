@@ -123,13 +123,24 @@ def test_it_replaces_unfit_request_ids(header: bytes) -> None:
 
 
 def test_it_tells_how_to_open_a_loopback_server() -> None:
-    assert "OLLA_HOST=0.0.0.0" in build_banner([("127.0.0.1", 40114)])
-    assert build_banner([("0.0.0.0", 1)]) == "Olla listens on http://0.0.0.0:1/\nQuit with Ctrl-C."
-    assert build_banner([("::1", 1)]).startswith("Olla listens on http://[::1]:1/\n")
+    lines = build_banner([("127.0.0.1", 40114)], "box", https=False).splitlines()
+    assert lines[0] == "Olla listens on http://127.0.0.1:40114/"
+    assert "OLLA_HOST=0.0.0.0" in lines[1]
 
 
-@pytest.mark.parametrize(
-    ("host", "expected"), [("localhost", True), ("[::1]", True), ("10.0.0.1", False), ("x", False)]
-)
+def test_it_tells_how_others_reach_an_open_server() -> None:
+    assert build_banner([("0.0.0.0", 1)], "box", https=True).splitlines() == [
+        "Olla listens on http://0.0.0.0:1/",
+        "Others reach it at http://box:1/",
+        "Quit with Ctrl-C.",
+    ]
+
+
+def test_it_says_that_passwords_travel_in_clear() -> None:
+    lines = build_banner([("fd00::1", 1)], "box", https=False).splitlines()
+    assert lines[0] == "Olla listens on http://[fd00::1]:1/"
+    assert "OLLA_HTTPS=1" in lines[1]
+
+
 def test_it_knows_loopback_addresses(host: str, *, expected: bool) -> None:
     assert is_loopback(host) is expected
