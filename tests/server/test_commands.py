@@ -101,8 +101,8 @@ def test_runserver_answers_and_starts_again_when_code_changes(tmp_path: Path) ->
             os.utime(touched, (time.time() + 5, time.time() + 5))
             return "changed, reloading" in output.read_text()
 
-        wait_for(has_started_again)
-        wait_for(lambda: output.read_text().count("Olla listens on") >= 2)
+        wait_for(has_started_again, seconds=60)
+        wait_for(lambda: output.read_text().count("Olla listens on") >= 2, seconds=60)
         with RawClient(server) as client:
             assert client.get("/version").status == 200
     finally:
