@@ -74,7 +74,8 @@ def estimate_tokens(
     tally = _Tally()
     opened = decode_turns(request) if turns is None else turns
     for turn in opened:
-        _count_value(turn.blocks, tally, _MAX_DEPTH)
+        for block in turn.blocks:
+            _count_block(block, tally, _MAX_DEPTH)
     _count_value(request.system, tally, _MAX_DEPTH)
     for tool in request.tools:
         tally.text += text_size(tool.name or "") + text_size(tool.description or "")
@@ -156,26 +157,28 @@ def _count_value(value: Json, tally: _Tally, depth: int) -> None:
     """Count text, a block or a list of blocks; anything nested absurdly deep counts as nothing."""
     if isinstance(value, str):
         tally.text += text_size(value)
-    elif isinstance(value, list) and depth > 0:
-        for item in value:
-            _count_value(item, tally, depth - 1)
-    elif isinstance(value, dict) and depth > 0:
-        _count_block(value, tally, depth)
+    elif depth > 0:
+        for item in value if isinstance(value, list) else (value,):
+            if isinstance(item, dict):
+                _count_block(item, tally, depth)
 
 
 def _count_block(block: Block, tally: _Tally, depth: int) -> None:
     kind = block.get("type", "text")
-    if kind == "tool_use":
+    text = block.get("text")
+    if isinstance(text, str):
+        tally.text += text_size(text)
+    elif kind == "tool_result":
+        _count_value(block.get("content"), tally, depth - 1)
+    elif kind == "tool_use":
         _count_value(block.get("name"), tally, 0)
         tally.text += len(build_json(block.get("input", {})))
     elif kind == "image":
         tally.tokens += _count_image(block.get("source"))
     elif kind == "document":
         _count_document(block, tally, depth)
-    elif kind == "redacted_thinking":
-        return
-    else:
-        for name in ("text", "thinking", "title", "source", "tool_name"):
+    elif kind != "redacted_thinking":
+        for name in ("thinking", "title", "source", "tool_name"):
             _count_value(block.get(name), tally, 0)
         _count_value(block.get("content"), tally, depth - 1)
 
