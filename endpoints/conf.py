@@ -77,6 +77,29 @@ class Conf:
         False, "Let the discovery strategy read the endpoints' models anew when a model is missing."
     )
     discovery_miss_timeout: float = option(2.0, "Seconds a request waits for that.", minimum=0.1)
+    sticky_sessions: bool = option(False, "Send the requests of one conversation to the same endpoint.")
+    sticky_idle_ttl: float = option(
+        600.0, "Seconds without a request after which a session is forgotten; 0 is never.", minimum=0
+    )
+    sticky_max_sessions: int = option(10_000, "Sessions remembered; the least recently used go first.", minimum=1)
+    sticky_prefix_hash_bytes: int = option(
+        512, "Bytes of `messages` or `prompt` that tell conversations apart; 0 is all.", minimum=0
+    )
+    sticky_key_sources: tuple[str, ...] = option(
+        ("session_header", "prefix_hash", "auth_header"),
+        "What names a session, first that is there: session_header, prefix_hash, auth_header, ip.",
+        choices=("session_header", "prefix_hash", "auth_header", "ip"),
+    )
+    breaker_threshold: int = option(
+        5, "Failures in a row after which an endpoint gets no more requests for a while; 0 is off.", minimum=0
+    )
+    breaker_open_time: float = option(
+        30.0, "Seconds before such an endpoint is tried again, with one request.", minimum=0.1
+    )
+    queue_length: int = option(
+        100, "Requests that may wait while every endpoint has as many as it may take at once.", minimum=0
+    )
+    queue_timeout: float = option(30.0, "Seconds a request may wait there.", minimum=0)
     discovery_interval: float = option(300.0, "Seconds between model discoveries of an endpoint.", minimum=5)
     discovery_timeout: float = option(30.0, "Seconds one model discovery may take.", minimum=0.1)
     probe_concurrency: int = option(32, "Endpoints probed at once.", minimum=1)
@@ -140,8 +163,8 @@ def parse_option(field: dataclasses.Field[Any], raw: object) -> Any:
     if minimum is not None and value < minimum:
         raise ValueError(f"must be at least {minimum}")
     choices = field.metadata["choices"]
-    if choices and value not in choices:
-        raise ValueError(f"choose one of {', '.join(choices)}")
+    if choices and not set(value if isinstance(value, tuple) else (value,)) <= set(choices):
+        raise ValueError(f"choose {'from' if isinstance(value, tuple) else 'one of'} {', '.join(choices)}")
     return value
 
 

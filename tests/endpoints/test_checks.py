@@ -32,6 +32,7 @@ def test_it_finds_nothing_in_a_fresh_installation():
         ("OLLA_PORT", "0", "must be at least 1"),
         ("OLLA_ALLOW_SCRIPTS", "maybe", "use 1 or 0"),
         ("OLLA_IDLE_TIMEOUT", "-3", "must be at least 0.1"),
+        ("OLLA_STICKY_KEY_SOURCES", "ip,cookie", "choose from session_header, prefix_hash, auth_header, ip"),
     ],
 )
 def test_it_refuses_values_that_do_not_parse(settings, name, value, said):
