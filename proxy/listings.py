@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from endpoints.snapshot import EndpointRecord, ListedModel, Snapshot, fold_model
+from endpoints.snapshot import Alias, EndpointRecord, ListedModel, Snapshot, fold_model
+from proxy.routing import resolve_alias
 from proxy.sieve import LiveView, is_usable
 
 
@@ -35,14 +36,27 @@ def build_catalogue(snapshot: Snapshot, prefix: str, view: LiveView) -> list[Cat
     for endpoint in snapshot.by_prefix.get(prefix, ()):
         for model in endpoint.models:
             grouped.setdefault(fold_model(model.name), []).append((endpoint, model))
+    names = {folded: sources[0][1].name for folded, sources in grouped.items()}
+    for alias in snapshot.aliases.values():
+        sources = _alias_sources(snapshot, prefix, alias)
+        if sources:  # an alias hides a model of its name, as it does for requests
+            grouped[fold_model(alias.name)] = sources
+            names[fold_model(alias.name)] = alias.name
     return [
         CatalogueEntry(
-            name=sources[0][1].name,
+            name=names[folded],
             sources=tuple(sources),
             available=any(is_usable(endpoint, view) for endpoint, _ in sources),
         )
-        for _, sources in sorted(grouped.items())
+        for folded, sources in sorted(grouped.items())
     ]
+
+
+def _alias_sources(snapshot: Snapshot, prefix: str, alias: Alias) -> list[tuple[EndpointRecord, ListedModel]]:
+    """Each endpoint that has a target of the alias, with the model it would be sent."""
+    sent = resolve_alias(snapshot, prefix, alias)
+    endpoints = [snapshot.by_id[each] for each in sent]
+    return [(each, model) for each in endpoints for model in each.models if model.name == sent[each.id]]
 
 
 def openai_model(entry: CatalogueEntry) -> dict[str, Any]:
