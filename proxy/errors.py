@@ -125,32 +125,35 @@ def error_type(status: int) -> str:
 
 def choose_shape(path: str) -> ErrorShape:
     """The error shape for a decoded request path of the API door."""
-    if path.startswith("/olla/anthropic/"):
-        return ErrorShape.ANTHROPIC
     parts = path.split("/", 4)
+    prefix = parts[2].lower() if len(parts) > 2 and parts[1] == "olla" else ""
+    if prefix == "anthropic":
+        return ErrorShape.ANTHROPIC
     # /olla/{prefix}/api/... is Ollama's native API, except under the LM Studio and Lemonade prefixes.
-    native = len(parts) > 3 and parts[1] == "olla" and parts[2] in {"ollama", "proxy"} and parts[3] == "api"
-    if native and not path.startswith(("/olla/proxy/api/v0/", "/olla/proxy/api/v1/")):
-        return ErrorShape.OLLAMA
+    if prefix in {"ollama", "proxy"} and len(parts) > 3 and parts[3] == "api":
+        versioned = prefix == "proxy" and parts[4:] and parts[4].startswith(("v0/", "v1/"))
+        return ErrorShape.OPENAI if versioned else ErrorShape.OLLAMA
     return ErrorShape.OPENAI
 
 
 def build_context(endpoint: str | None, request_id: str, now: datetime | None = None) -> dict[str, str | None]:
     """The `olla_context` object: endpoint name or null, request id, RFC 3339 time in UTC."""
-    stamp = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"endpoint": endpoint, "request_id": request_id, "timestamp": stamp}
 
 
 def build_error_body(error: OllaError, request_id: str, shape: ErrorShape = ErrorShape.OPENAI) -> bytes:
     """The JSON body of an error in the client's shape."""
     context = build_context(error.endpoint, request_id)
+    # An address may have been decoded to half characters, which JSON cannot carry.
+    message = error.message.encode("utf-8", "replace").decode()
     if shape is ErrorShape.OLLAMA:
-        return msgspec.json.encode({"error": error.message, "code": error.code, "olla_context": context})
+        return msgspec.json.encode({"error": message, "code": error.code, "olla_context": context})
     kind = error_type(error.status)
     if shape is ErrorShape.ANTHROPIC:
-        detail = {"type": kind, "message": error.message}
+        detail = {"type": kind, "message": message}
         return msgspec.json.encode(
             {"type": "error", "error": detail, "request_id": request_id, "olla_context": context}
         )
-    detail = {"message": error.message, "type": kind, "code": error.code}
+    detail = {"message": message, "type": kind, "code": error.code}
     return msgspec.json.encode({"error": detail, "olla_context": context})

@@ -133,7 +133,7 @@ def _availability(endpoint: EndpointRecord, model: ListedModel) -> dict[str, Any
         "endpoint": endpoint.name,
         "type": endpoint.backend_type,
         "status": endpoint.status,
-        "state": model.state or ("available" if endpoint.accepts_traffic else "unavailable"),
+        "state": (model.state or "available") if endpoint.accepts_traffic else "unavailable",
     }
 
 

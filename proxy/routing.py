@@ -179,9 +179,9 @@ class _Judge:
         question = Question(self.inbound, self.view, self.rule, names, needed_capabilities(self.inbound))
         holders = tuple(self.snapshot.by_id[each] for each in names)
         eligible = sift(holders, question, ELIGIBILITY, self.drops)
-        if not eligible and not keep_unguarded(self.members, question):
-            self.drops[DropReason.GUARDED_PATH] = len(self.members)
-            return self._nobody_eligible(question)
+        if not eligible and not keep_unguarded(holders or self.members, question):
+            self.drops.setdefault(DropReason.GUARDED_PATH, len(self.members))
+            return self._nobody_eligible(question, holders)
         tiers = self._tiers(sift(eligible, question, AVAILABILITY, self.drops))
         if tiers:
             return self._routed(strategy, names, tiers)
@@ -279,9 +279,9 @@ class _Judge:
         message = f"No endpoint here has the model {shown}. See {listing} for what there is."
         return self._reject(ErrorCode.MODEL_NOT_FOUND, message, strategy, reason)
 
-    def _nobody_eligible(self, question: Question) -> Decision:
+    def _nobody_eligible(self, question: Question, holders: Endpoints = ()) -> Decision:
         if DropReason.GUARDED_PATH in self.drops:
-            return self._reject(*_guarded_error(self.members[0], question.inbound))
+            return self._reject(*_guarded_error((holders or self.members)[0], question.inbound))
         name = self.rule.name if self.rule else ""
         return self._reject(ErrorCode.FORBIDDEN_BY_RULE, f"The routing rule {name!r} leaves no endpoint for this.")
 

@@ -12,6 +12,9 @@ from enum import StrEnum
 from endpoints.health import STATUS_WEIGHTS
 from endpoints.snapshot import EndpointRecord
 
+# The golden ratio as a fraction of 2**64: in whole numbers it stays exact however far the cursor has come.
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = 2**64 - 1
 # A last-resort candidate (status stale or unknown) still needs some weight to be compared by.
 _LEAST_WEIGHT = 0.01
 
@@ -47,7 +50,7 @@ def _least_loaded(
     candidates: Sequence[EndpointRecord], in_flight: Mapping[int, int], cursor: int
 ) -> EndpointRecord:
     """The smallest load after taking one more, per weight; equals take turns."""
-    loads = [(in_flight.get(each.id, 0) + 1) / weight_of(each) for each in candidates]
+    loads = [(max(in_flight.get(each.id, 0), 0) + 1) / weight_of(each) for each in candidates]
     least = min(loads)
     tied = [each for each, load in zip(candidates, loads, strict=True) if load <= least * 1.000001]
     return tied[cursor % len(tied)]
@@ -62,9 +65,9 @@ def _by_turns(candidates: Sequence[EndpointRecord], cursor: int) -> EndpointReco
     weights = [weight_of(each) for each in candidates]
     if min(weights) == max(weights):
         return candidates[cursor % len(candidates)]
-    point = (cursor * 0.6180339887498949) % 1.0 * sum(weights)
-    for each, weight in zip(candidates, weights, strict=True):
-        point -= weight
-        if point < 0:
+    point = (cursor * _GOLDEN & _MASK) / (_MASK + 1) * sum(weights)
+    for each, weight in zip(candidates[:-1], weights, strict=False):
+        if point < weight:
             return each
+        point -= weight
     return candidates[-1]
