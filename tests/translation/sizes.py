@@ -9,4 +9,4 @@ from hypothesis import HealthCheck, settings
 LONG = os.environ.get("OLLA_TEST_SIZE") == "long"
 
 # Building long conversations is slow on a busy machine, which says nothing about the code under test.
-sized = settings(max_examples=2000 if LONG else 60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+sized = settings(max_examples=800 if LONG else 60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
