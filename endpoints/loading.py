@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from django.db import DatabaseError, connection
@@ -254,6 +254,8 @@ def _read_marks() -> tuple[int, float]:
     return revision, renewed.timestamp() if renewed else 0.0
 
 
+Changed = Callable[[Snapshot, Snapshot], None]
+
 _loader = Loader()
 _database = DatabaseThread("olla-loading")
 
@@ -286,12 +288,15 @@ async def look() -> None:
         return
 
 
-async def _keep_looking() -> None:
+async def _keep_looking(changed: Changed) -> None:
     while True:
+        before = current()
         await look()
+        if current() is not before:
+            changed(before, current())
         await asyncio.sleep(conf().snapshot_interval)
 
 
-def start_loader() -> asyncio.Task[None]:
-    """Start the background task of this process's event loop."""
-    return tasks.spawn(_keep_looking(), "snapshot loader")
+def start_loader(changed: Changed) -> asyncio.Task[None]:
+    """Start the background task of this process's event loop; `changed` is told of each new snapshot there."""
+    return tasks.spawn(_keep_looking(changed), "snapshot loader")

@@ -26,6 +26,7 @@ from olla_site.host_policy import is_allowed_host, is_own_origin
 from olla_site.static_files import build_static_app
 from proxy.errors import ErrorCode, OllaError
 from proxy.inbound import get_header
+from proxy.live import live
 from proxy.request_id import choose_request_id
 from proxy.upstream import close_door
 
@@ -71,7 +72,7 @@ class Doors:
     def _start(self) -> None:
         if not self._started:
             self._started = True
-            loading.start_loader()
+            loading.start_loader(live.forget_sessions)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:

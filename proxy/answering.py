@@ -10,6 +10,7 @@ import msgspec
 from endpoints.conf import conf
 from endpoints.snapshot import EndpointRecord
 from endpoints.transport import Answer
+from proxy.attempts import Attempt, Verdict, judge_status
 from proxy.errors import ErrorShape, build_context
 from proxy.headers import SANDBOX, backend_type_header, build_downstream_headers, header_text
 from proxy.inbound import Inbound, RawHeaders
@@ -28,14 +29,14 @@ _STREAMED = (b"text/event-stream", b"application/x-ndjson", b"application/ndjson
 class Prepared:
     """An answer to pass on: a small one with its whole `body`, a stream perhaps with its `first` chunk read."""
 
-    endpoint: EndpointRecord
+    attempt: Attempt
     answer: Answer
     body: bytes | None
     first: bytes | None
     headers_at: float  # monotonic
 
 
-def is_small(headers: RawHeaders, status: int) -> bool:
+def is_small(headers: RawHeaders) -> bool:
     """Whether the answer declares a short body that is no stream."""
     length: int | None = None
     for name, value in headers:
@@ -47,9 +48,10 @@ def is_small(headers: RawHeaders, status: int) -> bool:
     return length is not None and length <= SMALL_BODY
 
 
-def prepare_relay(inbound: Inbound, decision: Decision, prepared: Prepared) -> RelayResponse:
+def prepare_relay(inbound: Inbound, decision: Decision, prepared: Prepared, extra: RawHeaders) -> RelayResponse:
     """The response: filtered headers, ours, and the body or the stream that carries it."""
-    endpoint, answer = prepared.endpoint, prepared.answer
+    attempt, answer = prepared.attempt, prepared.answer
+    endpoint = attempt.endpoint
     headers = build_downstream_headers(answer.headers, endpoint)
     body = prepared.body
     if body is not None and inbound.method != "HEAD":
@@ -61,10 +63,15 @@ def prepare_relay(inbound: Inbound, decision: Decision, prepared: Prepared) -> R
     until = time.monotonic() if body is not None else prepared.headers_at
     headers += SANDBOX_WITH_SCRIPTS if conf().allow_scripts else SANDBOX
     headers += _olla_headers(inbound, decision, endpoint, until)
+    headers += extra
 
     def record(ending: Ending) -> None:
-        live.close_attempt(endpoint, failed=ending is Ending.BROKEN)
-        if ending is Ending.CLIENT_GONE:
+        if ending is Ending.COMPLETE:
+            attempt.close(judge_status(answer.status))
+        elif ending is Ending.BROKEN:
+            attempt.close(Verdict.FAILED)
+        else:
+            attempt.close(Verdict.UNKNOWN)
             live.hang_ups += 1
 
     return RelayResponse(answer.status, headers, answer=answer, body=body, first=prepared.first, on_end=record)

@@ -83,6 +83,12 @@ class Breaker:
         gate = self._gates.get(endpoint_id)
         return gate is None or gate.opened_at is None or self._may_probe(gate, gate.opened_at, now)
 
+    def closed_ways(self, now: float) -> list[int]:
+        """The endpoints that `try_enter` gives no ticket for."""
+        if not self._gates:
+            return []
+        return [each for each in self._gates if not self.is_candidate(each, now)]
+
     def try_enter(self, endpoint_id: int, now: float) -> Ticket | None:
         """A ticket for one attempt; None when the gate is open, or half-open with a probe on its way."""
         gate = self._gates.get(endpoint_id)

@@ -15,28 +15,28 @@ from dataclasses import dataclass
 
 from endpoints import loading, reports, tasks
 from endpoints.conf import conf
+from endpoints.health import parse_retry_after
 from endpoints.rules import RuleAction
 from endpoints.snapshot import EndpointRecord
 from endpoints.transport import (
     Answer,
     DoorError,
-    FirstByteTimeout,
-    IdleTimeout,
     LostMidBody,
     NotConnected,
     NotConnectedReason,
     NothingReceived,
-    TotalTimeout,
 )
 from proxy.answering import Prepared, is_small, prepare_relay
+from proxy.attempts import Attempt, Verdict, judge_status
 from proxy.errors import ErrorCode, OllaError
 from proxy.headers import has_looped, header_text
-from proxy.inbound import Inbound, RawHeaders
+from proxy.inbound import Inbound, RawHeaders, get_header
 from proxy.live import live, plan
 from proxy.relay import Ending, RelayResponse
 from proxy.routing import Action, Decision, Refresh, route
 from proxy.selection import Policy, choose_endpoint
-from proxy.upstream import door, via_token
+from proxy.stickiness import Visit, start_visit
+from proxy.upstream import door, failure_code, via_token
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,11 @@ _DOWN_REASONS = frozenset({
     NotConnectedReason.DNS, NotConnectedReason.REFUSED, NotConnectedReason.UNREACHABLE, NotConnectedReason.TLS,
     NotConnectedReason.TIMEOUT, NotConnectedReason.FORBIDDEN_ADDRESS,
 })  # fmt: skip
-_TIMEOUTS = (FirstByteTimeout, IdleTimeout, TotalTimeout)
+_HINTS = {
+    ErrorCode.UPSTREAM_TIMEOUT: "The endpoint may be loading the model; its timeouts can be raised in the admin.",
+    ErrorCode.UPSTREAM_UNREACHABLE: "Is the server at its URL running?",
+    ErrorCode.UPSTREAM_INVALID: "Its answer was not usable HTTP.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,9 @@ async def forward(inbound: Inbound) -> RelayResponse:
     decision = await _decide(inbound)
     if decision.action is Action.REJECTED:
         raise _rejection(decision)
-    prepared = await _try_in_turn(inbound, decision)
-    return prepare_relay(inbound, decision, prepared)
+    visit = start_visit(live.sticky, inbound)
+    prepared = await _try_in_turn(inbound, decision, visit)
+    return prepare_relay(inbound, decision, prepared, visit.headers())
 
 
 async def _decide(inbound: Inbound) -> Decision:
@@ -78,7 +83,7 @@ async def _decide(inbound: Inbound) -> Decision:
     return route(loading.current(), inbound, live.view(), plan(refresh))
 
 
-async def _try_in_turn(inbound: Inbound, decision: Decision) -> Prepared:
+async def _try_in_turn(inbound: Inbound, decision: Decision, visit: Visit) -> Prepared:
     """The first answer worth passing on; else the last one a backend gave; else OllaError."""
     tiers = [list(tier) for tier in decision.tiers]
     policy = _policy(decision)
@@ -86,17 +91,18 @@ async def _try_in_turn(inbound: Inbound, decision: Decision) -> Prepared:
     failure: Failure | None = None
     try:
         while any(tiers):
-            choices = next(tier for tier in tiers if tier)
-            endpoint = choose_endpoint(policy, choices, live.in_flight, live.next_cursor())
-            choices.remove(endpoint)
+            attempt = _take_place(next(tier for tier in tiers if tier), policy, visit)
+            if attempt is None:
+                continue
             others_left = any(tiers)
-            outcome = await _attempt(endpoint, inbound, decision.sent_names.get(endpoint.id))
+            outcome = await _attempt(attempt, inbound, decision.sent_names.get(attempt.endpoint.id))
             if isinstance(outcome, Failure):
                 failure = outcome
                 if not may_retry(outcome.error, inbound, others_left=others_left):
                     break
                 continue
-            if others_left and outcome.answer.status in endpoint.retry_statuses:
+            _heed_rest(outcome)
+            if others_left and outcome.answer.status in attempt.endpoint.retry_statuses:
                 _discard(held)
                 held = outcome
                 continue
@@ -107,6 +113,27 @@ async def _try_in_turn(inbound: Inbound, decision: Decision) -> Prepared:
     finally:
         _discard(held)
     raise _exhausted(inbound, failure)
+
+
+def _take_place(choices: list[EndpointRecord], policy: Policy, visit: Visit) -> Attempt | None:
+    """A place at the session's endpoint, or else at the one the policy chooses, which leaves `choices`."""
+    now = time.monotonic()
+    endpoint = visit.recall(choices, now)
+    if endpoint is None:
+        endpoint = choose_endpoint(policy, choices, live.in_flight, live.next_cursor())
+        visit.settle(endpoint.id, now)
+    choices.remove(endpoint)
+    return live.open_attempt(endpoint)
+
+
+def _heed_rest(prepared: Prepared) -> None:
+    """A backend that answers 429 is left alone for as long as it asks."""
+    if prepared.answer.status != 429:
+        return
+    text = get_header([(name.lower(), value) for name, value in prepared.answer.headers], b"retry-after")
+    seconds = parse_retry_after(text.decode("latin-1"), time.time()) if text else None
+    if seconds is not None:
+        live.rest(prepared.attempt.endpoint, seconds)
 
 
 def may_retry(error: DoorError, inbound: Inbound, *, others_left: bool) -> bool:
@@ -130,40 +157,43 @@ def _policy(decision: Decision) -> Policy:
     return Policy(rule.policy if rule and rule.action is RuleAction.POLICY else conf().load_balancer)
 
 
-async def _attempt(endpoint: EndpointRecord, inbound: Inbound, model: str | None) -> Prepared | Failure:
+async def _attempt(attempt: Attempt, inbound: Inbound, model: str | None) -> Prepared | Failure:
     """One try at one endpoint, under its own name for the model: in flight until its answer has ended."""
-    live.open_attempt(endpoint)
     answer: Answer | None = None
-    done = False
+    verdict: Verdict | None = Verdict.UNKNOWN
     try:
-        answer = await door().send(endpoint, inbound, model)
+        answer = await door().send(attempt.endpoint, inbound, model)
         headers_at = time.monotonic()
+        attempt.confirm(answer.status)
         body = first = None
-        if is_small(answer.headers, answer.status):
+        if is_small(answer.headers):
             body = await answer.read()
         elif inbound.is_inference:
             # Until the first chunk the client has no byte, and a backend that dies can be replaced.
             first = await anext(answer, b"")
-        done = True
-        return Prepared(endpoint, answer, body, first, headers_at)
+        verdict = None
+        return Prepared(attempt, answer, body, first, headers_at)
     except DoorError as error:
-        _note_failure(endpoint, error, inbound)
-        return Failure(endpoint, error)
+        verdict = _note_failure(attempt.endpoint, error, inbound)
+        return Failure(attempt.endpoint, error)
     finally:
-        if not done:
-            live.close_attempt(endpoint)
+        if verdict is not None:
+            attempt.close(verdict)
             if answer is not None:
                 answer.abandon()
 
 
-def _note_failure(endpoint: EndpointRecord, error: DoorError, inbound: Inbound) -> None:
-    """Log it, and when the endpoint cannot be connected to, keep it out at once and tell the prober."""
-    live.failures[endpoint.id] += 1
+def _note_failure(endpoint: EndpointRecord, error: DoorError, inbound: Inbound) -> Verdict:
+    """Log it; when the endpoint cannot be connected to, keep it out at once and tell the prober."""
     logger.warning("%s: %s failed: %s (%s)", inbound.request_id, endpoint.name, error, type(error).__name__)
-    if isinstance(error, NotConnected) and error.reason in _DOWN_REASONS:
-        now = time.time()
-        live.demote(endpoint, now)
-        tasks.spawn(_report(endpoint, str(error), now), f"report {endpoint.name}")
+    if not isinstance(error, NotConnected):
+        return Verdict.FAILED
+    if error.reason not in _DOWN_REASONS:
+        return Verdict.UNKNOWN
+    now = time.time()
+    live.demote(endpoint, now)
+    tasks.spawn(_report(endpoint, str(error), now), f"report {endpoint.name}")
+    return Verdict.FAILED
 
 
 async def _report(endpoint: EndpointRecord, reason: str, seen_at: float) -> None:
@@ -174,7 +204,7 @@ async def _report(endpoint: EndpointRecord, reason: str, seen_at: float) -> None
 
 def _discard(prepared: Prepared | None) -> None:
     if prepared is not None:
-        live.close_attempt(prepared.endpoint)
+        prepared.attempt.close(judge_status(prepared.answer.status))
         prepared.answer.abandon()
 
 
@@ -197,14 +227,9 @@ def _exhausted(inbound: Inbound, failure: Failure | None) -> OllaError:
         return OllaError(ErrorCode.NO_HEALTHY_ENDPOINTS, "No endpoint could be tried.")
     error, name = failure.error, failure.endpoint.name
     seconds = time.monotonic() - inbound.started
-    if isinstance(error, _TIMEOUTS) or getattr(error, "reason", None) is NotConnectedReason.TIMEOUT:
-        code, hint = ErrorCode.UPSTREAM_TIMEOUT, "The endpoint may be loading the model; raise its timeouts."
-    elif isinstance(error, NotConnected | NothingReceived):
-        code, hint = ErrorCode.UPSTREAM_UNREACHABLE, "Is the server at its URL running?"
-    else:
-        code, hint = ErrorCode.UPSTREAM_INVALID, "Its answer was not usable HTTP."
+    code = failure_code(error)
     text = str(error).rstrip(".")
-    return OllaError(code, f"Endpoint {name} failed after {seconds:.1f}s: {text}. {hint}", endpoint=name)
+    return OllaError(code, f"Endpoint {name} failed after {seconds:.1f}s: {text}. {_HINTS[code]}", endpoint=name)
 
 
 __all__ = ["Ending", "forward", "may_retry"]

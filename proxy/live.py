@@ -8,17 +8,21 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from endpoints import loading
 from endpoints.conf import conf
-from endpoints.snapshot import EndpointRecord
+from endpoints.snapshot import EndpointRecord, Snapshot
+from proxy.attempts import Attempt, Verdict
+from proxy.breaker import Breaker
 from proxy.routing import Fallback, Plan, Refresh, Strategy
-from proxy.sieve import LiveView
+from proxy.sieve import DropReason, LiveView
+from proxy.stickiness import KeySource, StickyRules, StickyTable, find_unroutable
 
 # A failure seen here keeps an endpoint out this long unless the tables say otherwise sooner: when the
 # database cannot be written, nobody else would ever bring it back.
 DEMOTION_SECONDS = 30.0
+LONGEST_REST = 3600.0
 
 
 @dataclass(slots=True)
@@ -29,28 +33,38 @@ class Live:
     demoted: dict[int, float] = field(default_factory=dict)
     requests: Counter[int] = field(default_factory=Counter)
     failures: Counter[int] = field(default_factory=Counter)
+    resting: dict[int, float] = field(default_factory=dict)  # until, in monotonic seconds
+    breaker: Breaker = field(default_factory=lambda: Breaker(conf().breaker_threshold, conf().breaker_open_time))
+    sticky: StickyTable = field(default_factory=lambda: StickyTable(sticky_rules()))
     hang_ups: int = 0
     _cursor: int = 0
+
+    def reset(self) -> None:
+        """Start anew with the settings in force; for tests."""
+        fresh = Live()
+        for each in fields(self):
+            setattr(self, each.name, getattr(fresh, each.name))
 
     def next_cursor(self) -> int:
         """A counter that grows by one with each pick."""
         self._cursor += 1
         return self._cursor
 
-    def open_attempt(self, endpoint: EndpointRecord) -> None:
-        """Count a request as in flight to an endpoint."""
-        self.in_flight[endpoint.id] += 1
+    def open_attempt(self, endpoint: EndpointRecord) -> Attempt | None:
+        """Take a place at an endpoint; None when its breaker has just closed the way."""
+        ticket = self.breaker.try_enter(endpoint.id, time.monotonic())
+        if ticket is None:
+            return None
         self.requests[endpoint.id] += 1
+        return Attempt(endpoint, ticket, self.breaker, self.in_flight, self._attempt_closed)
 
-    def close_attempt(self, endpoint: EndpointRecord, *, failed: bool = False) -> None:
-        """Take it back, once for each open_attempt."""
-        left = self.in_flight[endpoint.id] - 1
-        if left > 0:
-            self.in_flight[endpoint.id] = left
-        else:
-            del self.in_flight[endpoint.id]
-        if failed:
+    def _attempt_closed(self, endpoint: EndpointRecord, verdict: Verdict) -> None:
+        if verdict is Verdict.FAILED:
             self.failures[endpoint.id] += 1
+
+    def rest(self, endpoint: EndpointRecord, seconds: float) -> None:
+        """Keep an endpoint out that asked for it by 429 and Retry-After."""
+        self.resting[endpoint.id] = time.monotonic() + min(seconds, LONGEST_REST)
 
     def demote(self, endpoint: EndpointRecord, now: float) -> None:
         """Keep an endpoint out of this process's choices at once (`now`: seconds since the epoch)."""
@@ -70,9 +84,37 @@ class Live:
             now=now,
             prober_seen=loading.health().prober_seen,
             demoted=self.demoted,
+            held_out=self._held_out(),
             opened_guards=conf().open_guarded_paths,
             dice=random.random(),  # noqa: S311 - sharing out requests, not secrets
         )
+
+    def _held_out(self) -> dict[int, DropReason]:
+        """Endpoints that breakers and rests keep out now; empty in good times."""
+        now = time.monotonic()
+        held = dict.fromkeys(self.breaker.closed_ways(now), DropReason.BREAKER_OPEN)
+        if self.resting:
+            self.resting = {key: until for key, until in self.resting.items() if until > now}
+            held.update(dict.fromkeys(self.resting, DropReason.RESTING))
+        return held
+
+    def forget_sessions(self, before: Snapshot, after: Snapshot) -> None:
+        """Drop the pins to endpoints that stopped taking traffic."""
+        for endpoint_id in find_unroutable(before, after):
+            self.sticky.purge(endpoint_id)
+        self.breaker.retain(after.by_id)
+
+
+def sticky_rules() -> StickyRules:
+    """The settings of sticky sessions."""
+    settings = conf()
+    return StickyRules(
+        enabled=settings.sticky_sessions,
+        idle_ttl=settings.sticky_idle_ttl,
+        max_sessions=settings.sticky_max_sessions,
+        prefix_hash_bytes=settings.sticky_prefix_hash_bytes,
+        key_sources=tuple(KeySource(source) for source in settings.sticky_key_sources),
+    )
 
 
 def plan(refresh: Refresh | None = None) -> Plan:

@@ -15,6 +15,7 @@ import msgspec
 from endpoints.transport import Answer, DoorError
 from proxy.errors import ErrorCode, OllaError, build_context, error_type
 from proxy.inbound import RawHeaders
+from proxy.upstream import failure_code
 
 
 class Ending(StrEnum):
@@ -90,17 +91,18 @@ class RelayResponse:
         except DoorError as error:
             self._end(Ending.BROKEN)
             message = f"The endpoint's answer broke off: {error}."
-            tail = self._honest_end(last, message)
+            code = failure_code(error)
+            tail = self._honest_end(last, code, message)
             if tail is None:
-                raise OllaError(ErrorCode.UPSTREAM_INVALID, message) from error
+                raise OllaError(code, message) from error
             yield tail
         self._end(Ending.COMPLETE)
 
-    def _honest_end(self, last: bytes, message: str) -> bytes | None:
+    def _honest_end(self, last: bytes, code: ErrorCode, message: str) -> bytes | None:
         """The protocol's own error as last bytes; None when only an abort can tell."""
         kind = stream_kind(self.raw_headers)
         if kind is StreamKind.SSE:
-            detail = {"message": message, "type": error_type(502), "code": ErrorCode.UPSTREAM_INVALID}
+            detail = {"message": message, "type": error_type(502), "code": code}
             context = build_context(self["x-olla-endpoint"], self["x-olla-request-id"] or "")
             event = msgspec.json.encode({"error": detail, "olla_context": context})
             return _gap(last, b"\n\n") + b"data: " + event + b"\n\n"

@@ -7,13 +7,40 @@ from __future__ import annotations
 
 from endpoints.conf import installation_id
 from endpoints.snapshot import EndpointRecord
-from endpoints.transport import Answer, NothingReceived, Request, Target, Transport
+from endpoints.transport import (
+    Answer,
+    DoorError,
+    FirstByteTimeout,
+    IdleTimeout,
+    NotConnected,
+    NotConnectedReason,
+    NothingReceived,
+    Request,
+    Target,
+    TotalTimeout,
+    Transport,
+)
+from proxy.errors import ErrorCode
 from proxy.headers import build_upstream_headers
 from proxy.inbound import Inbound, join_target
 from proxy.product import PROXIED_BY
 from proxy.rewriting import rewrite_model
 
 _REMEMBERED_TARGETS = 4096
+
+
+_TIMEOUTS = (FirstByteTimeout, IdleTimeout, TotalTimeout)
+
+
+def failure_code(error: DoorError) -> ErrorCode:
+    """The error code that tells a client what went wrong between us and the backend."""
+    if isinstance(error, _TIMEOUTS):
+        return ErrorCode.UPSTREAM_TIMEOUT
+    if isinstance(error, NotConnected) and error.reason is NotConnectedReason.TIMEOUT:
+        return ErrorCode.UPSTREAM_TIMEOUT
+    if isinstance(error, NotConnected | NothingReceived):
+        return ErrorCode.UPSTREAM_UNREACHABLE
+    return ErrorCode.UPSTREAM_INVALID
 
 
 def via_token() -> bytes:

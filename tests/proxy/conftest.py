@@ -156,9 +156,7 @@ async def proxy(transactional_db: None) -> AsyncIterator[Proxy]:
     yield door_of_test
     await close_door()
     loading.forget()
-    for counters in (live.in_flight, live.demoted, live.requests, live.failures):
-        counters.clear()
-    live.hang_ups = 0
+    live.reset()
 
 
 def open_connections() -> int:
