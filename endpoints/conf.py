@@ -8,6 +8,7 @@ until Django's settings change. System checks (`endpoints/checks.py`) report val
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -160,6 +161,8 @@ def parse_option(field: dataclasses.Field[Any], raw: object) -> Any:
     kind: Callable[[Any], Any] = type(field.default)
     value = _PARSERS[type(field.default)](raw.strip()) if isinstance(raw, str) else kind(raw)
     minimum = field.metadata["minimum"]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be a finite number")
     if minimum is not None and value < minimum:
         raise ValueError(f"must be at least {minimum}")
     choices = field.metadata["choices"]
@@ -187,7 +190,7 @@ def conf() -> Conf:
             continue
         try:
             values[field.name] = parse_option(field, raw)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ImproperlyConfigured(f"OLLA_{field.name.upper()} is {raw!r}: {error}.") from error
     return Conf(**values)
 

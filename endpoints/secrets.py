@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from typing import NoReturn
 
 PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 # Environment names read by this product (endpoints/conf.py, olla_site/settings.py) all start so.
@@ -17,6 +18,7 @@ OWN_PREFIX = "OLLA_"
 OWN_EXCEPTION = "OLLA_BACKEND_"
 OWN_NAMES = frozenset({"SECRET_KEY", "DJANGO_SETTINGS_MODULE", "DATABASE_URL"})
 MASK = "***"
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Secret:
@@ -42,6 +44,15 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._text)
 
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A secret is not pickled.")
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and other._text == self._text
 
@@ -55,7 +66,8 @@ class SecretError(ValueError):
 
 def may_read_env(name: str, allow: Iterable[str]) -> bool:
     """Whether `${name}` may be expanded: allowed by a pattern and not one of the product's own settings."""
-    if name in OWN_NAMES or (name.startswith(OWN_PREFIX) and not name.startswith(OWN_EXCEPTION)):
+    folded = name.upper()  # where names have no case, any spelling reads the same variable
+    if folded in OWN_NAMES or (folded.startswith(OWN_PREFIX) and not folded.startswith(OWN_EXCEPTION)):
         return False
     return any(fnmatchcase(name, pattern) for pattern in allow)
 
@@ -63,7 +75,9 @@ def may_read_env(name: str, allow: Iterable[str]) -> bool:
 def expand_placeholders(text: str, env: Mapping[str, str], allow: Iterable[str]) -> str:
     """`text` with every `${NAME}` and `${NAME:-default}` replaced from `env`.
 
-    Raises SecretError when a name is not allowed, or is unset (or empty) and has no default.
+    A line break at the end of a value, which files leave there, is taken off. Raises SecretError when a name is
+    not allowed, when it is unset (or empty) and has no default, when a default holds another placeholder, and
+    when the result could end a header line.
     """
     allowed = tuple(allow)
 
@@ -71,12 +85,18 @@ def expand_placeholders(text: str, env: Mapping[str, str], allow: Iterable[str])
         name, default = match.group(1), match.group(2)
         if not may_read_env(name, allowed):
             raise SecretError(f"The environment variable {name} may not be read (see OLLA_ENV_ALLOW).")
-        value = env.get(name) or default
+        if default is not None and "${" in default:
+            raise SecretError(f"The default of {name} holds another placeholder, which is not read.")
+        value = env.get(name, "").rstrip("\r\n") or default
         if value is None:
             raise SecretError(f"The environment variable {name} is not set.")
         return value
 
-    return PLACEHOLDER.sub(replace, text)
+    expanded = PLACEHOLDER.sub(replace, text)
+    if CONTROL.search(expanded):
+        names = ", ".join(placeholder_names(text)) or "The credential"
+        raise SecretError(f"{names} holds a line break or another control character.")
+    return expanded
 
 
 def placeholder_names(text: str) -> list[str]:

@@ -7,6 +7,7 @@ OLLA_ALLOWED_HOSTS (`.example.org` takes subdomains too). Everything else is ref
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from functools import lru_cache
 
@@ -15,6 +16,7 @@ from django.conf import settings
 from endpoints.conf import conf
 
 _LOCAL = ("localhost", ".localhost")
+_PORT = re.compile(r"(?::[0-9]{0,5})?")
 
 
 @lru_cache(maxsize=1)
@@ -30,11 +32,10 @@ def host_name(value: str) -> str:
     text = value.strip().lower()
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
-        return host if bracket and (not rest or rest.startswith(":")) else ""
+        # Brackets hold an IPv6 literal and nothing else (RFC 3986, section 3.2.2).
+        return host if bracket and ":" in host and _is_address(host) and _PORT.fullmatch(rest) else ""
     host, colon, port = text.partition(":")
-    if colon and not port.isdecimal():
-        return ""
-    return host.rstrip(".")
+    return host.removesuffix(".") if _PORT.fullmatch(colon + port) else ""
 
 
 def is_allowed_host(value: str) -> bool:
@@ -63,7 +64,7 @@ def is_own_origin(origin: bytes | None, host: bytes) -> bool:
 
 def _is_address(host: str) -> bool:
     try:
-        ipaddress.ip_address(host.split("%", 1)[0])
+        ipaddress.ip_address(host)
     except ValueError:
         return False
     return True
