@@ -39,7 +39,7 @@ class ListedModel:
     modified_at: float | None = None  # seconds since the epoch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # compared by identity: there is one of each
 class EndpointRecord:
     """An endpoint as the request path sees it: everything resolved, nothing to look up."""
 
@@ -99,7 +99,7 @@ class Alias:
     targets: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # compared by identity: there is one of each
 class Snapshot:
     """Endpoints in a stable order (priority high to low, then name) with what routing asks prepared."""
 
