@@ -18,6 +18,7 @@ from endpoints.rules import Rule
 from endpoints.secrets import Secret
 
 UNIVERSAL = "proxy"  # the prefix of /olla/proxy, where every kind of endpoint may answer
+ANTHROPIC = "anthropic"  # the prefix of /olla/anthropic, where every kind may too
 DEFAULT_RETRY_STATUSES = frozenset({502, 503, 429})
 
 
@@ -109,7 +110,7 @@ class Snapshot:
     aliases: Mapping[str, Alias] = field(default_factory=dict)  # by case-folded name
     rules: tuple[Rule, ...] = ()  # enabled ones, in order
     by_id: Mapping[int, EndpointRecord] = field(default_factory=dict)
-    # Prefix (or UNIVERSAL) -> every endpoint of it, whatever its status.
+    # Prefix (or UNIVERSAL, ANTHROPIC) -> every endpoint of it, whatever its status.
     by_prefix: Mapping[str, tuple[EndpointRecord, ...]] = field(default_factory=dict)
     # (prefix, case-folded model) -> every endpoint of the prefix that lists it.
     by_model: Mapping[tuple[str, str], tuple[EndpointRecord, ...]] = field(default_factory=dict)
@@ -141,7 +142,7 @@ def build_snapshot(
 ) -> Snapshot:
     """Sort the endpoints and prepare the candidate sets of each prefix and model."""
     ordered = tuple(sorted(endpoints, key=lambda each: (-each.priority, each.name, each.id)))
-    by_prefix: dict[str, tuple[EndpointRecord, ...]] = {UNIVERSAL: ordered}
+    by_prefix: dict[str, tuple[EndpointRecord, ...]] = {UNIVERSAL: ordered, ANTHROPIC: ordered}
     for prefix, profile_name in PREFIXES.items():
         by_prefix[prefix] = tuple(e for e in ordered if prefix_accepts(profile_name, e.backend_type))
     by_model: dict[tuple[str, str], list[EndpointRecord]] = {}

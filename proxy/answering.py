@@ -1,8 +1,15 @@
-"""From a backend's answer to what the client gets: which bytes, which headers."""
+"""How a request is put to an endpoint, and what becomes of its answer: which bytes, which headers.
+
+    dialect(inbound, endpoint, model) -> Rendering      made anew for each attempt
+
+A Rendering holds the request as that endpoint gets it and knows the way back. The plain one changes nothing;
+`proxy.anthropic_dialect` has others.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -11,7 +18,7 @@ from endpoints.conf import conf
 from endpoints.snapshot import EndpointRecord
 from endpoints.transport import Answer
 from proxy.attempts import Attempt, Verdict, judge_status
-from proxy.errors import ErrorShape, build_context
+from proxy.errors import ErrorShape, OllaError, build_context
 from proxy.headers import SANDBOX, backend_type_header, build_downstream_headers, header_text
 from proxy.inbound import Inbound, RawHeaders
 from proxy.live import live
@@ -34,6 +41,55 @@ class Prepared:
     body: bytes | None
     first: bytes | None
     headers_at: float  # monotonic
+    rendering: Rendering
+
+    @property
+    def status(self) -> int:
+        """The status the answer is judged by: the backend's, unless its body said otherwise."""
+        return self.rendering.status or self.answer.status
+
+
+class UnfitError(Exception):
+    """The request cannot be put to this endpoint; another may take it. `error` is what the client is told else."""
+
+    def __init__(self, error: OllaError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Rendering:
+    """One request for one endpoint, and the way back for its answer. This one changes nothing but the model."""
+
+    status: int | None = None  # what an answer's body says against its status line
+
+    def __init__(self, inbound: Inbound, model: str | None = None) -> None:
+        self.inbound = inbound
+        self.model = model
+
+    async def read_ahead(self, answer: Answer) -> tuple[bytes | None, bytes | None]:
+        """What must be known of an answer to judge it: its whole body, or its first chunk. Raises DoorError."""
+        if is_small(answer.headers):
+            return await answer.read(), None
+        if self.inbound.is_inference:
+            # Until the first chunk the client has no byte, and a backend that dies can be replaced.
+            return None, await anext(answer, b"")
+        return None, None
+
+    def rephrase(self, answer: Answer, body: bytes | None) -> Rendering | None:
+        """The request in another form for the same endpoint, when it refused this one for its form."""
+        return None
+
+    def present(self, decision: Decision, prepared: Prepared, extra: RawHeaders) -> RelayResponse:
+        """The answer for the client."""
+        return prepare_relay(self.inbound, decision, prepared, extra)
+
+
+Dialect = Callable[[Inbound, EndpointRecord, str | None], Rendering]
+
+
+def as_it_came(inbound: Inbound, _endpoint: EndpointRecord, model: str | None) -> Rendering:
+    """The dialect of every route but Anthropic's: the request as the client sent it."""
+    return Rendering(inbound, model)
 
 
 def is_small(headers: RawHeaders) -> bool:
@@ -60,24 +116,36 @@ def prepare_relay(inbound: Inbound, decision: Decision, prepared: Prepared, extr
             body = with_context
             headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
             headers.append((b"Content-Length", b"%d" % len(body)))
-    until = time.monotonic() if body is not None else prepared.headers_at
-    headers += SANDBOX_WITH_SCRIPTS if conf().allow_scripts else SANDBOX
-    headers += _olla_headers(inbound, decision, endpoint, until)
+    headers += build_own_headers(inbound, decision, prepared)
     headers += extra
+    ended = close_at_end(attempt, answer.status)
+    return RelayResponse(answer.status, headers, answer=answer, body=body, first=prepared.first, on_end=ended)
 
-    def record(ending: Ending) -> None:
+
+def close_at_end(attempt: Attempt, status: int) -> Callable[[Ending], None]:
+    """What gives the attempt's place back when the relayed body has ended, one way or another."""
+
+    def close(ending: Ending) -> None:
         if ending is Ending.COMPLETE:
-            attempt.close(judge_status(answer.status))
+            attempt.close(judge_status(status))
         elif ending is Ending.BROKEN:
             attempt.close(Verdict.FAILED)
         else:
             attempt.close(Verdict.UNKNOWN)
             live.hang_ups += 1
 
-    return RelayResponse(answer.status, headers, answer=answer, body=body, first=prepared.first, on_end=record)
+    return close
 
 
 SANDBOX_WITH_SCRIPTS = (SANDBOX[0], (b"content-security-policy", b"sandbox allow-scripts"))
+
+
+def build_own_headers(inbound: Inbound, decision: Decision, prepared: Prepared) -> RawHeaders:
+    """The headers this product adds to a backend's answer."""
+    endpoint = prepared.attempt.endpoint
+    until = time.monotonic() if prepared.body is not None else prepared.headers_at
+    sandbox = SANDBOX_WITH_SCRIPTS if conf().allow_scripts else SANDBOX
+    return [*sandbox, *_olla_headers(inbound, decision, endpoint, until)]
 
 
 def _olla_headers(inbound: Inbound, decision: Decision, endpoint: EndpointRecord, until: float) -> RawHeaders:

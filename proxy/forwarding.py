@@ -26,7 +26,7 @@ from endpoints.transport import (
     NotConnectedReason,
     NothingReceived,
 )
-from proxy.answering import Prepared, is_small, prepare_relay
+from proxy.answering import Dialect, Prepared, UnfitError, as_it_came
 from proxy.attempts import Attempt, Verdict, judge_status
 from proxy.errors import ErrorCode, OllaError
 from proxy.headers import has_looped, header_text
@@ -57,19 +57,19 @@ class Failure:
     """An attempt that brought no answer."""
 
     endpoint: EndpointRecord
-    error: DoorError
+    error: DoorError | UnfitError
 
 
-async def forward(inbound: Inbound) -> RelayResponse:
-    """Answer one request from the best endpoint that can. Raises OllaError when none did."""
+async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayResponse:
+    """Answer one request from the best endpoint that can, put to each in `dialect`. Raises OllaError."""
     if has_looped(inbound.headers, via_token()):
         raise OllaError(ErrorCode.LOOP_DETECTED, "This request has passed here before: an endpoint points back.")
     decision = await _decide(inbound)
     if decision.action is Action.REJECTED:
         raise _rejection(decision)
     visit = start_visit(live.sticky, inbound)
-    prepared = await _try_in_turn(inbound, decision, visit)
-    return prepare_relay(inbound, decision, prepared, visit.headers())
+    prepared = await _try_in_turn(inbound, decision, visit, dialect)
+    return prepared.rendering.present(decision, prepared, visit.headers())
 
 
 async def _decide(inbound: Inbound) -> Decision:
@@ -83,7 +83,7 @@ async def _decide(inbound: Inbound) -> Decision:
     return route(loading.current(), inbound, live.view(), plan(refresh))
 
 
-async def _try_in_turn(inbound: Inbound, decision: Decision, visit: Visit) -> Prepared:
+async def _try_in_turn(inbound: Inbound, decision: Decision, visit: Visit, dialect: Dialect) -> Prepared:
     """The first answer worth passing on; else the last one a backend gave; else OllaError."""
     tiers = [list(tier) for tier in decision.tiers]
     policy = _policy(decision)
@@ -95,14 +95,14 @@ async def _try_in_turn(inbound: Inbound, decision: Decision, visit: Visit) -> Pr
             if attempt is None:
                 continue
             others_left = any(tiers)
-            outcome = await _attempt(attempt, inbound, decision.sent_names.get(attempt.endpoint.id))
+            outcome = await _attempt(attempt, inbound, decision.sent_names.get(attempt.endpoint.id), dialect)
             if isinstance(outcome, Failure):
                 failure = outcome
                 if not may_retry(outcome.error, inbound, others_left=others_left):
                     break
                 continue
             _heed_rest(outcome)
-            if others_left and outcome.answer.status in attempt.endpoint.retry_statuses:
+            if others_left and outcome.status in attempt.endpoint.retry_statuses:
                 _discard(held)
                 held = outcome
                 continue
@@ -136,7 +136,7 @@ def _heed_rest(prepared: Prepared) -> None:
         live.rest(prepared.attempt.endpoint, seconds)
 
 
-def may_retry(error: DoorError, inbound: Inbound, *, others_left: bool) -> bool:
+def may_retry(error: DoorError | UnfitError, inbound: Inbound, *, others_left: bool) -> bool:
     """Whether a failed attempt, of which no byte reached the client, is tried at another endpoint.
 
     No connection: nothing was sent, so yes. Died before the answer was whole: only what merely computes or
@@ -144,7 +144,7 @@ def may_retry(error: DoorError, inbound: Inbound, *, others_left: bool) -> bool:
     """
     if not others_left:
         return False
-    if isinstance(error, NotConnected):
+    if isinstance(error, NotConnected | UnfitError):
         return True
     if isinstance(error, NothingReceived | LostMidBody):
         return inbound.is_inference or inbound.method in ("GET", "HEAD")
@@ -157,22 +157,26 @@ def _policy(decision: Decision) -> Policy:
     return Policy(rule.policy if rule and rule.action is RuleAction.POLICY else conf().load_balancer)
 
 
-async def _attempt(attempt: Attempt, inbound: Inbound, model: str | None) -> Prepared | Failure:
+async def _attempt(attempt: Attempt, inbound: Inbound, model: str | None, dialect: Dialect) -> Prepared | Failure:
     """One try at one endpoint, under its own name for the model: in flight until its answer has ended."""
     answer: Answer | None = None
     verdict: Verdict | None = Verdict.UNKNOWN
     try:
-        answer = await door().send(attempt.endpoint, inbound, model)
-        headers_at = time.monotonic()
-        attempt.confirm(answer.status)
-        body = first = None
-        if is_small(answer.headers):
-            body = await answer.read()
-        elif inbound.is_inference:
-            # Until the first chunk the client has no byte, and a backend that dies can be replaced.
-            first = await anext(answer, b"")
+        rendering = dialect(inbound, attempt.endpoint, model)
+        while True:
+            answer = await door().send(attempt.endpoint, rendering.inbound, rendering.model)
+            headers_at = time.monotonic()
+            attempt.confirm(answer.status)
+            body, first = await rendering.read_ahead(answer)
+            other = rendering.rephrase(answer, body)
+            if other is None:
+                break
+            answer.abandon()
+            rendering = other
         verdict = None
-        return Prepared(attempt, answer, body, first, headers_at)
+        return Prepared(attempt, answer, body, first, headers_at, rendering)
+    except UnfitError as error:
+        return Failure(attempt.endpoint, error)
     except DoorError as error:
         verdict = _note_failure(attempt.endpoint, error, inbound)
         return Failure(attempt.endpoint, error)
@@ -204,7 +208,7 @@ async def _report(endpoint: EndpointRecord, reason: str, seen_at: float) -> None
 
 def _discard(prepared: Prepared | None) -> None:
     if prepared is not None:
-        prepared.attempt.close(judge_status(prepared.answer.status))
+        prepared.attempt.close(judge_status(prepared.status))
         prepared.answer.abandon()
 
 
@@ -226,6 +230,8 @@ def _exhausted(inbound: Inbound, failure: Failure | None) -> OllaError:
     if failure is None:
         return OllaError(ErrorCode.NO_HEALTHY_ENDPOINTS, "No endpoint could be tried.")
     error, name = failure.error, failure.endpoint.name
+    if isinstance(error, UnfitError):
+        return error.error
     seconds = time.monotonic() - inbound.started
     code = failure_code(error)
     text = str(error).rstrip(".")

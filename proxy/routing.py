@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from endpoints.profiles import PREFIXES, PROFILES
 from endpoints.rules import Rule, RuleAction, RuleFacts, choose_rule
-from endpoints.snapshot import UNIVERSAL, Alias, EndpointRecord, Snapshot, fold_model
+from endpoints.snapshot import Alias, EndpointRecord, Snapshot, fold_model
 from proxy.capabilities import needed_capabilities
 from proxy.errors import ErrorCode
 from proxy.inbound import Inbound
@@ -289,7 +289,7 @@ class _Judge:
         if self.drops.get(DropReason.RATE_LIMITED):
             return ErrorCode.RATE_LIMITED, _RATE_MESSAGE
         prefix = self.inbound.prefix
-        kind = "" if prefix == UNIVERSAL else f"{PROFILES[PREFIXES[prefix]].title} "
+        kind = f"{PROFILES[PREFIXES[prefix]].title} " if prefix in PREFIXES else ""
         states = sorted({f"{each.name}: {each.status}/{each.state}" for each in endpoints})
         shown = ", ".join(states[:5]) + (", ..." if len(states) > 5 else "")
         return ErrorCode.NO_HEALTHY_ENDPOINTS, f"None of the {kind}endpoints can take requests now ({shown})."
@@ -315,10 +315,10 @@ def native_names(snapshot: Snapshot, prefix: str, model: str) -> dict[int, str]:
 
 
 def _nobody(prefix: str) -> Decision:
-    if prefix == UNIVERSAL:
-        message = "No endpoints are configured. Add one in the admin."
-    else:
+    if prefix in PREFIXES:
         message = f"No {PROFILES[PREFIXES[prefix]].title} endpoints are configured."
+    else:
+        message = "No endpoints are configured. Add one in the admin."
     return Decision(Action.REJECTED, code=ErrorCode.NO_ENDPOINTS, message=message)
 
 
