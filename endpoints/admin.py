@@ -63,10 +63,7 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
     """Endpoints: what operators edit, beside what the prober found."""
 
     form = EndpointForm
-    list_display = (
-        "name", "live_status", "kind", "model_count", "latency", "priority", "last_probe", "next_probe",
-        "url_text",
-    )  # fmt: skip
+    list_display = ("name", "live_status", "kind", "model_count", "latency", "priority", "probes")
     list_filter = ("state", "health__status", "backend_type", "auth_type")
     list_select_related = ("health",)
     list_per_page = 100
@@ -142,9 +139,14 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
         facts = gather_facts(endpoint, getattr(endpoint, "prober_seen", None))
         return render_badges(facts)
 
-    @admin.display(description="type", ordering="backend_type")
-    def kind(self, endpoint: Endpoint) -> str:
-        return describe_kind(endpoint)
+    @admin.display(description="type and URL", ordering="backend_type")
+    def kind(self, endpoint: Endpoint) -> SafeString:
+        return format_html(
+            '{}<span class="olla-sub" title="{}">{}</span>',
+            describe_kind(endpoint),
+            endpoint.url,
+            Truncator(endpoint.url).chars(48),
+        )
 
     @admin.display(description="models", ordering="models_listed")
     def model_count(self, endpoint: Endpoint) -> str | int:
@@ -159,17 +161,12 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
         milliseconds = health_of(endpoint).latency_ms
         return "-" if milliseconds is None else f"{milliseconds:.0f} ms"
 
-    @admin.display(description="last probe", ordering="health__last_checked")
-    def last_probe(self, endpoint: Endpoint) -> str:
-        return render_time(health_of(endpoint).last_checked)
-
-    @admin.display(description="next probe", ordering="health__next_check")
-    def next_probe(self, endpoint: Endpoint) -> str:
-        return render_time(health_of(endpoint).next_check)
-
-    @admin.display(description="URL", ordering="url")
-    def url_text(self, endpoint: Endpoint) -> SafeString:
-        return format_html('<span title="{}">{}</span>', endpoint.url, Truncator(endpoint.url).chars(48))
+    @admin.display(description="last and next probe", ordering="health__last_checked")
+    def probes(self, endpoint: Endpoint) -> SafeString:
+        health = health_of(endpoint)
+        return format_html(
+            '{}<span class="olla-sub">{}</span>', render_time(health.last_checked), render_time(health.next_check)
+        )
 
     # ------------------------------------------------------------------------------------------------ form
 
@@ -183,7 +180,7 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
         context = {
             "badges": render_badges(gather_facts(endpoint, getattr(endpoint, "prober_seen", None))),
             "health": health,
-            "kind": self.kind(endpoint),
+            "kind": describe_kind(endpoint),
             "latency": self.latency(endpoint),
             "times": {
                 "Since": render_time(health.status_since),

@@ -235,7 +235,9 @@ class EndpointForm(_ModelForm):
         for name in URL_FIELDS:
             typed = self.data.get(self.add_prefix(name), "")
             if name in self.errors and "@" in typed:
-                self.data = {**self.data, self.add_prefix(name): _CREDENTIALS_IN_URL.sub(r"\1", typed)}
+                shown: Any = self.data
+                self.data = shown = shown.copy()  # a QueryDict's copy can be changed
+                shown[self.add_prefix(name)] = _CREDENTIALS_IN_URL.sub(r"\1", typed)
 
     def _settle_secrets(self, draft: Draft) -> None:
         used = USED_SECRETS.get(draft.auth_type, set())

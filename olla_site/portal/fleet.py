@@ -12,7 +12,7 @@ from endpoints.operations import ProberState, prober_state
 from endpoints.snapshot import fold_model
 from endpoints.status_text import Badge, Tone, describe_state, describe_status
 
-CHIPS = 5  # models shown of an endpoint before the rest folds away
+CHIPS = 4  # models shown of an endpoint before the rest folds away
 LATE_SECONDS = 15.0  # a picture older than this is worth a warning
 # Parts of names by which models that do not chat are told from those that do, for the example only.
 _NOT_CHAT = ("embed", "rerank", "bge-", "whisper", "tts", "clip", "stable-diffusion", "dall-e", "moderation")

@@ -177,12 +177,14 @@ def test_it_never_repeats_credentials_of_a_url(admin_client, url, field):
 
 
 def test_it_says_where_credentials_of_a_url_belong(admin_client):
-    page = add(admin_client, url="http://alice:hunter2-pass@127.0.0.1:11434")
+    page = add(admin_client, url="http://alice:hunter2-pass@127.0.0.1:11434", extra_headers="X-A: ${A_TOKEN}")
 
     assert refusals(page) == [
         "The URL holds credentials. Remove user:password@ and set them under Authentication."
     ]
     assert b'value="http://127.0.0.1:11434"' in page.content
+    assert b'value="gpu-1"' in page.content
+    assert b"X-A: ${A_TOKEN}" in page.content
 
 
 def test_it_warns_of_a_name_that_does_not_resolve_but_saves(admin_client):

@@ -85,7 +85,7 @@ def test_it_does_not_call_a_drained_endpoint_ready_or_a_problem(admin_client):
 def test_it_folds_many_models_away(admin_client):
     endpoint("a", *(f"model-{number:02}" for number in range(12)))
 
-    assert "<summary>7 more</summary>" in page(admin_client)
+    assert "<summary>8 more</summary>" in page(admin_client)
 
 
 def test_it_warns_when_no_prober_runs(admin_client):

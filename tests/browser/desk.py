@@ -1,0 +1,124 @@
+"""A signed-in browser on the real server: pages that must stay clean, and a fleet to look at."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Browser, ConsoleMessage, Page, Request
+
+from tests.live import LiveServer
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_PASSWORD = re.compile(r"password {2,}(\S+)\n")
+
+
+def first_password(server: LiveServer) -> str:
+    """The administrator's password as the first start printed it."""
+    found = _PASSWORD.search(server.output())
+    assert found, server.output()
+    return found[1]
+
+
+class Watch:
+    """What a page must not do: errors on its console, requests to anywhere else."""
+
+    def __init__(self, page: Page, home: str) -> None:
+        self.errors: list[str] = []
+        self.foreign: list[str] = []
+        self._home = home
+        page.on("console", self._note_message)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", self._note_request)
+
+    def _note_message(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def _note_request(self, request: Request) -> None:
+        if not request.url.startswith((f"{self._home}/", "data:", "about:", "blob:")):
+            self.foreign.append(request.url)
+
+
+@asynccontextmanager
+async def open_page(
+    browser: Browser, server: LiveServer, *, width: int = 1280, dark: bool = False
+) -> AsyncIterator[Page]:
+    """A page of its own browser profile; at the end it must have made no error and no foreign request."""
+    context = await browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if dark else "light",
+        locale="en-GB",
+        timezone_id="Europe/Berlin",
+    )
+    context.set_default_timeout(30_000)
+    try:
+        page = await context.new_page()
+        watch = Watch(page, server.url)
+        yield page
+        assert watch.errors == []
+        assert watch.foreign == []
+    finally:
+        await context.close()
+
+
+async def sign_in(page: Page, server: LiveServer, path: str = "/") -> None:
+    """Sign in as the first administrator and end at `path`."""
+    await page.goto(server.url + path)
+    await page.get_by_label("User name").fill("admin")
+    await page.get_by_label("Password").fill(first_password(server))
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url(server.url + path)
+
+
+def screenshot_folder() -> Path:
+    """Where screenshots go, to be looked at."""
+    folder = Path(os.environ.get("OLLA_SCREENSHOTS") or Path(tempfile.gettempdir()) / "olla-screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def fill_fleet(data_dir: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace the endpoints of a running server's database, as a prober would have left them."""
+    env = {**os.environ, "OLLA_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "olla_site.settings"}
+    subprocess.run([sys.executable, "-m", "tests.browser.desk", json.dumps(rows)], cwd=ROOT, env=env, check=True)
+
+
+def main(rows: list[dict[str, Any]]) -> None:
+    """Write; in a process of its own."""
+    import django
+
+    django.setup()
+    from django.utils import timezone
+
+    from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, ProberLease
+
+    now = timezone.now()
+    Endpoint.objects.all().delete()
+    ProberLease.objects.update_or_create(
+        pk=1, defaults={"holder": "test", "renewed_at": now, "expires_at": now + timedelta(days=1)}
+    )
+    for row in rows:
+        health, models = row.pop("health", {}), row.pop("models", [])
+        endpoint = Endpoint.objects.create(**row)
+        EndpointHealth.objects.create(
+            endpoint=endpoint,
+            last_checked=now - timedelta(seconds=2),
+            next_check=now + timedelta(days=1),
+            status_since=now - timedelta(seconds=health.pop("for", 5000)),
+            **health,
+        )
+        DiscoveredModel.objects.bulk_create(DiscoveredModel(endpoint=endpoint, name=name) for name in models)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,188 @@
+"""What an operator does in a browser, and what the next request through the proxy makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.browser.chromium import open_chromium
+from tests.browser.desk import open_page, sign_in
+from tests.fakes import Conn, Reply, ScriptedBackend, json_reply
+from tests.live import LiveServer
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+MODEL = "flow-model"
+LOOSE = 20.0  # seconds; the aim is two, a busy machine may need longer
+HOSTILE = """<!doctype html><title>calm</title><script>
+document.title = "ran";
+fetch("/admin/", {credentials: "include"}).then(r => r.text()).then(t => { document.title = "read"; });
+const form = document.createElement("form");
+form.method = "post"; form.action = "/admin/endpoints/endpoint/add/"; document.body.append(form); form.submit();
+</script>"""
+
+
+class Backend:
+    """An OpenAI-compatible server that says ok to everything, and one page that attacks its visitor."""
+
+    def __init__(self) -> None:
+        self.server = ScriptedBackend(self._serve)
+
+    async def _serve(self, conn: Conn) -> None:
+        while (request := await conn.request()) is not None:
+            if request.path == "/v1/models":
+                await conn.play(
+                    json_reply({"object": "list", "data": [{"id": MODEL, "object": "model"}]}), request
+                )
+            elif request.path == "/attack":
+                await conn.play(Reply(200, [(b"Content-Type", b"text/html")], body=HOSTILE.encode()), request)
+            else:
+                await conn.play(json_reply({"choices": [{"message": {"content": "hello"}}]}), request)
+
+    def last_authorization(self) -> str | None:
+        chats = [request for request in self.server.requests if request.path == "/v1/chat/completions"]
+        return chats[-1].header("authorization") if chats else None
+
+
+@dataclass
+class World:
+    browser: Browser
+    server: LiveServer
+    backend: Backend
+
+    async def chat(self) -> httpx.Response:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await client.post(f"{self.server.url}/olla/openai/v1/chat/completions", json=body, timeout=30)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with open_chromium() as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def world(browser: Browser) -> AsyncIterator[World]:
+    """The server as a newcomer starts it, with its prober, on a fresh data folder."""
+    backend = Backend()
+    async with backend.server:
+        with LiveServer(args=()) as server:
+            yield World(browser, server, backend)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> float:
+    """Wait for a condition; the seconds it took. Raises TimeoutError."""
+    began = time.monotonic()
+    async with asyncio.timeout(LOOSE):
+        while not await condition():
+            await asyncio.sleep(0.05)
+    return time.monotonic() - began
+
+
+async def add_backend(page, world: World, **choices: str) -> None:
+    await page.goto(f"{world.server.url}/")
+    await page.get_by_role("link", name="Add an endpoint").click()
+    await page.locator("#id_name").fill("gpu-1")
+    await page.locator("#id_url").fill(world.backend.server.url)
+    await page.locator("#id_backend_type").select_option("openai-compatible")
+    if choices:
+        await page.locator("#id_auth_type").select_option("bearer")
+        await page.locator("#id_auth_secret").fill(choices["token"])
+    await page.get_by_role("button", name="Save", exact=True).click()
+    await page.get_by_text("was added successfully").wait_for()
+
+
+async def test_it_routes_to_a_backend_added_in_the_form_until_it_is_disabled(world):
+    async with open_page(world.browser, world.server) as page:
+        await sign_in(page, world.server)
+        await add_backend(page, world, token="sk-first-token")
+
+        async def answered() -> bool:
+            return (await world.chat()).status_code == 200
+
+        took = await until(answered)
+        print(f"routed {took:.2f} s after saving")
+        assert world.backend.last_authorization() == "Bearer sk-first-token"
+
+        await page.locator("#result_list a", has_text="gpu-1").click()
+        assert "sk-first-token" not in await page.content()
+        await page.locator("#id_auth_secret").fill("sk-second-token")
+        await page.get_by_role("button", name="Save", exact=True).click()
+        await page.get_by_text("was changed successfully").wait_for()
+
+        async def renewed() -> bool:
+            await world.chat()
+            return world.backend.last_authorization() == "Bearer sk-second-token"
+
+        took = await until(renewed)
+        print(f"new credentials {took:.2f} s after saving")
+
+        await page.locator("#result_list a", has_text="gpu-1").click()
+        await page.locator("#id_state").select_option("disabled")
+        await page.get_by_role("button", name="Save", exact=True).click()
+        await page.get_by_text("was changed successfully").wait_for()
+
+        async def refused() -> bool:
+            return (await world.chat()).status_code == 503
+
+        took = await until(refused)
+        print(f"disabled {took:.2f} s after saving")
+        error = (await world.chat()).json()["error"]
+        assert error["code"] in {"model_unavailable", "no_healthy_endpoints"}
+        assert error["message"]
+
+
+async def test_it_probes_on_demand_and_says_what_came_of_it(world):
+    async with open_page(world.browser, world.server) as page:
+        await sign_in(page, world.server)
+        await add_backend(page, world)
+        for action, said in (("probe_now", "gpu-1: healthy"), ("discover_now", "gpu-1: 1 model")):
+            await page.goto(f"{world.server.url}/admin/endpoints/endpoint/")
+            await page.locator("input.action-select").check()
+            await page.locator("select[name=action]").select_option(action)
+            await page.get_by_role("button", name="Go", exact=False).first.click()
+            await page.get_by_text(said).wait_for()
+
+
+async def test_it_asks_for_the_token_again_when_the_address_changes(world):
+    async with open_page(world.browser, world.server) as page:
+        await sign_in(page, world.server)
+        await add_backend(page, world, token="sk-first-token")
+        await page.locator("#result_list a", has_text="gpu-1").click()
+        await page.locator("#id_url").fill("http://127.0.0.1:9")
+        await page.get_by_role("button", name="Save", exact=True).click()
+        await page.get_by_text("Enter it again (or remove it)").wait_for()
+        assert "sk-first-token" not in await page.content()
+
+
+async def test_it_gives_a_backends_page_no_power_over_a_signed_in_admin(world):
+    async with open_page(world.browser, world.server) as page:
+        await sign_in(page, world.server)
+        await add_backend(page, world)
+
+    context = await world.browser.new_context()
+    try:
+        page = await context.new_page()
+        await sign_in(page, world.server)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(f"{request.method} {request.url}"))
+        address = f"{world.server.url}/olla/openai/attack"
+
+        async def served() -> bool:
+            answer = await page.goto(address)
+            return answer is not None and answer.status == 200
+
+        await until(served)
+        await page.wait_for_load_state("networkidle")
+        assert await page.title() == "calm"
+        assert [each for each in asked if "/admin/" in each] == []
+    finally:
+        await context.close()

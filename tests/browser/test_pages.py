@@ -1,0 +1,164 @@
+"""Every page at phone and desktop width, light and dark, empty, small and crowded; pictures to look at.
+
+The pictures go to OLLA_SCREENSHOTS, or a folder in the temporary directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page
+
+from tests.browser.chromium import open_chromium
+from tests.browser.desk import fill_fleet, open_page, screenshot_folder, sign_in
+from tests.live import LiveServer
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+THREE: list[dict[str, Any]] = [
+    {
+        "name": "gpu-1", "url": "http://10.0.0.11:11434", "backend_type": "ollama", "priority": 100,
+        "models": ["llama3.3:70b", "qwen3:32b", "nomic-embed-text:latest"],
+        "health": {"status": "healthy", "latency_ms": 3.2, "for": 90_000},
+    },
+    {
+        "name": "rack-7 vLLM", "url": "http://10.0.0.17:8000", "backend_type": "auto", "priority": 80,
+        "models": ["Qwen/Qwen3-235B-A22B-Instruct-2507-FP8"],
+        "health": {"status": "busy", "latency_ms": 812.4, "detected_type": "vllm", "for": 240},
+    },
+    {
+        "name": "laptop", "url": "http://192.168.1.40:1234", "backend_type": "lm-studio", "priority": 10,
+        "health": {"status": "offline", "last_error": "Connection refused by 192.168.1.40 port 1234.", "for": 15},
+    },
+]  # fmt: skip
+STATUSES = ["healthy", "healthy", "healthy", "busy", "warming", "offline", "unhealthy", "config_error", "unknown"]
+
+
+def crowd() -> list[dict[str, Any]]:
+    """Forty endpoints with long names, many models, every status, hostile text."""
+    rows = []
+    for number in range(40):
+        status = STATUSES[number % len(STATUSES)]
+        long = "-with-a-very-long-name-that-somebody-thought-was-a-good-idea" if number % 3 == 0 else ""
+        rows.append(
+            {
+                "name": f"inference-node-{number:02}{long}",
+                "url": f"https://node-{number:02}.datacentre-frankfurt-3.inference.example.internal:8443/base",
+                "backend_type": ["ollama", "vllm", "sglang", "llamacpp"][number % 4],
+                "state": ["active", "active", "draining", "disabled"][number % 4 if number % 5 == 0 else 0],
+                "priority": 1000 - number,
+                "models": [f"organisation/model-{i}-70b-instruct-q4_K_M-{'x' * (i % 40)}" for i in range(number)],
+                "health": {
+                    "status": status,
+                    "latency_ms": 1234.5 * number if status == "healthy" else None,
+                    "last_error": f"It failed <script>alert({number})</script> {'long ' * 60}"
+                    if status in {"offline", "unhealthy", "config_error"}
+                    else "",
+                },
+            }
+        )
+    return rows
+
+
+FLEETS: dict[str, list[dict[str, Any]]] = {"empty": [], "three": THREE, "forty": crowd()}
+LOOKS = [(1280, False), (1280, True), (360, False), (360, True)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with open_chromium() as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[LiveServer]:
+    with LiveServer() as running:
+        yield running
+
+
+async def assert_fits(page: Page) -> None:
+    """Nothing makes the page wider than the window."""
+    over = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert over <= 0
+
+
+@pytest.mark.parametrize("fleet", FLEETS)
+async def test_it_shows_the_fleet_at_every_size(browser, server, fleet):
+    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in FLEETS[fleet]])
+    for width, dark in LOOKS:
+        async with open_page(browser, server, width=width, dark=dark) as page:
+            await sign_in(page, server)
+            if FLEETS[fleet]:
+                await page.wait_for_function("document.querySelector('time').title !== ''")
+            await assert_fits(page)
+            name = f"fleet-{fleet}-{width}-{'dark' if dark else 'light'}.png"
+            await page.screenshot(path=screenshot_folder() / name, full_page=True)
+
+
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
+async def test_it_shows_the_admin_in_the_same_look(browser, server, width, dark):
+    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in THREE])
+    look = f"{width}-{'dark' if dark else 'light'}"
+    async with open_page(browser, server, width=width, dark=dark) as page:
+        await page.goto(f"{server.url}/admin/")
+        await assert_fits(page)
+        await page.screenshot(path=screenshot_folder() / f"login-{look}.png")
+        await sign_in(page, server, "/admin/endpoints/endpoint/")
+        await page.screenshot(path=screenshot_folder() / f"admin-list-{look}.png", full_page=True)
+        await page.locator("#result_list a", has_text="gpu-1").first.click()
+        await page.screenshot(path=screenshot_folder() / f"admin-endpoint-{look}.png", full_page=True)
+        await page.goto(f"{server.url}/admin/endpoints/endpoint/add/")
+        await page.locator("#id_name").fill("new")
+        await page.locator("#id_url").fill("http://alice:secret@169.254.169.254")
+        await page.get_by_role("button", name="Save", exact=True).click()
+        await page.get_by_text("The URL holds credentials").wait_for()
+        await page.screenshot(path=screenshot_folder() / f"admin-refused-{look}.png", full_page=True)
+
+
+async def test_it_styles_the_admin_without_debug_or_collectstatic(browser, server):
+    async with open_page(browser, server) as page:
+        await sign_in(page, server, "/admin/")
+        header = page.locator("#header")
+        assert await header.evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(29, 43, 79)"
+        assert await page.evaluate("document.styleSheets.length") >= 4
+        missing = await page.request.get(f"{server.url}/admin/nothing/here/")
+        assert missing.status == 404
+        assert "Traceback" not in await missing.text()
+
+
+async def test_it_copies_the_request_to_try(browser, server):
+    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in THREE])
+    async with open_page(browser, server) as page:
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await sign_in(page, server)
+        await page.locator("button[data-copy=curl]").click()
+        await page.get_by_role("button", name="Copied").wait_for()
+        copied = await page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith(f"curl -N {server.url}/olla/openai/v1/chat/completions")
+    assert '"model": "llama3.3:70b"' in copied
+
+
+async def test_it_shows_times_in_words_with_the_exact_local_time_on_hover(browser, server):
+    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in THREE])
+    async with open_page(browser, server) as page:
+        await sign_in(page, server)
+        moment = page.locator("#fleet time, .fleet time").first
+        await page.wait_for_function("document.querySelector('.fleet time').title !== ''")
+        assert "CET" in (await moment.get_attribute("title") or "") or "GMT+" in (
+            await moment.get_attribute("title") or ""
+        )
+        assert "yesterday" in await moment.inner_text()
+
+
+async def test_it_can_be_used_with_the_keyboard_alone(browser, server):
+    fill_fleet(server.data_dir, [])
+    async with open_page(browser, server) as page:
+        await sign_in(page, server)
+        reached = set()
+        for _ in range(14):
+            await page.keyboard.press("Tab")
+            reached.add(await page.evaluate("document.activeElement.textContent.trim()"))
+        assert {"Skip to the content", "Fleet", "Admin", "Sign out", "Add an endpoint", "Copy"} <= reached
