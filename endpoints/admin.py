@@ -161,7 +161,7 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
         milliseconds = health_of(endpoint).latency_ms
         return "-" if milliseconds is None else f"{milliseconds:.0f} ms"
 
-    @admin.display(description="last and next probe", ordering="health__last_checked")
+    @admin.display(description="probed", ordering="health__last_checked")
     def probes(self, endpoint: Endpoint) -> SafeString:
         health = health_of(endpoint)
         return format_html(

@@ -51,14 +51,18 @@ class Watch:
 
 @asynccontextmanager
 async def open_page(
-    browser: Browser, server: LiveServer, *, width: int = 1280, dark: bool = False
+    browser: Browser, server: LiveServer, *, width: int = 1280, dark: bool = False, state: Any = None
 ) -> AsyncIterator[Page]:
-    """A page of its own browser profile; at the end it must have made no error and no foreign request."""
+    """A page of its own browser profile; at the end it must have made no error and no foreign request.
+
+    `state` is what `signed_in` returned, to spare the sign-in.
+    """
     context = await browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme="dark" if dark else "light",
         locale="en-GB",
         timezone_id="Europe/Berlin",
+        storage_state=state,
     )
     context.set_default_timeout(30_000)
     try:
@@ -78,6 +82,13 @@ async def sign_in(page: Page, server: LiveServer, path: str = "/") -> None:
     await page.get_by_label("Password").fill(first_password(server))
     await page.get_by_role("button", name="Sign in").click()
     await page.wait_for_url(server.url + path)
+
+
+async def signed_in(browser: Browser, server: LiveServer) -> Any:
+    """The cookies of an administrator who signed in."""
+    async with open_page(browser, server) as page:
+        await sign_in(page, server)
+        return await page.context.storage_state()
 
 
 def screenshot_folder() -> Path:

@@ -14,23 +14,17 @@ from playwright.async_api import Browser
 
 from tests.browser.chromium import open_chromium
 from tests.browser.desk import open_page, sign_in
-from tests.fakes import Conn, Reply, ScriptedBackend, json_reply
+from tests.fakes import Conn, ScriptedBackend, json_reply
 from tests.live import LiveServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 MODEL = "flow-model"
 LOOSE = 20.0  # seconds; the aim is two, a busy machine may need longer
-HOSTILE = """<!doctype html><title>calm</title><script>
-document.title = "ran";
-fetch("/admin/", {credentials: "include"}).then(r => r.text()).then(t => { document.title = "read"; });
-const form = document.createElement("form");
-form.method = "post"; form.action = "/admin/endpoints/endpoint/add/"; document.body.append(form); form.submit();
-</script>"""
 
 
 class Backend:
-    """An OpenAI-compatible server that says ok to everything, and one page that attacks its visitor."""
+    """An OpenAI-compatible server that says ok to everything."""
 
     def __init__(self) -> None:
         self.server = ScriptedBackend(self._serve)
@@ -41,8 +35,6 @@ class Backend:
                 await conn.play(
                     json_reply({"object": "list", "data": [{"id": MODEL, "object": "model"}]}), request
                 )
-            elif request.path == "/attack":
-                await conn.play(Reply(200, [(b"Content-Type", b"text/html")], body=HOSTILE.encode()), request)
             else:
                 await conn.play(json_reply({"choices": [{"message": {"content": "hello"}}]}), request)
 
@@ -161,28 +153,3 @@ async def test_it_asks_for_the_token_again_when_the_address_changes(world):
         await page.get_by_role("button", name="Save", exact=True).click()
         await page.get_by_text("Enter it again (or remove it)").wait_for()
         assert "sk-first-token" not in await page.content()
-
-
-async def test_it_gives_a_backends_page_no_power_over_a_signed_in_admin(world):
-    async with open_page(world.browser, world.server) as page:
-        await sign_in(page, world.server)
-        await add_backend(page, world)
-
-    context = await world.browser.new_context()
-    try:
-        page = await context.new_page()
-        await sign_in(page, world.server)
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(f"{request.method} {request.url}"))
-        address = f"{world.server.url}/olla/openai/attack"
-
-        async def served() -> bool:
-            answer = await page.goto(address)
-            return answer is not None and answer.status == 200
-
-        await until(served)
-        await page.wait_for_load_state("networkidle")
-        assert await page.title() == "calm"
-        assert [each for each in asked if "/admin/" in each] == []
-    finally:
-        await context.close()

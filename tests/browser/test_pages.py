@@ -13,7 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from tests.browser.chromium import open_chromium
-from tests.browser.desk import fill_fleet, open_page, screenshot_folder, sign_in
+from tests.browser.desk import fill_fleet, open_page, screenshot_folder, signed_in
 from tests.live import LiveServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -79,6 +79,11 @@ async def server() -> AsyncIterator[LiveServer]:
         yield running
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def state(browser: Browser, server: LiveServer) -> Any:
+    return await signed_in(browser, server)
+
+
 async def assert_fits(page: Page) -> None:
     """Nothing makes the page wider than the window."""
     over = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -86,11 +91,11 @@ async def assert_fits(page: Page) -> None:
 
 
 @pytest.mark.parametrize("fleet", FLEETS)
-async def test_it_shows_the_fleet_at_every_size(browser, server, fleet):
+async def test_it_shows_the_fleet_at_every_size(browser, server, state, fleet):
     fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in FLEETS[fleet]])
     for width, dark in LOOKS:
-        async with open_page(browser, server, width=width, dark=dark) as page:
-            await sign_in(page, server)
+        async with open_page(browser, server, width=width, dark=dark, state=state) as page:
+            await page.goto(f"{server.url}/")
             if FLEETS[fleet]:
                 await page.wait_for_function("document.querySelector('time').title !== ''")
             await assert_fits(page)
@@ -99,14 +104,14 @@ async def test_it_shows_the_fleet_at_every_size(browser, server, fleet):
 
 
 @pytest.mark.parametrize(("width", "dark"), LOOKS)
-async def test_it_shows_the_admin_in_the_same_look(browser, server, width, dark):
+async def test_it_shows_the_admin_in_the_same_look(browser, server, state, width, dark):
     fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in THREE])
     look = f"{width}-{'dark' if dark else 'light'}"
-    async with open_page(browser, server, width=width, dark=dark) as page:
-        await page.goto(f"{server.url}/admin/")
+    async with open_page(browser, server, width=width, dark=dark, state=state) as page:
+        await page.goto(f"{server.url}/accounts/login/")
         await assert_fits(page)
         await page.screenshot(path=screenshot_folder() / f"login-{look}.png")
-        await sign_in(page, server, "/admin/endpoints/endpoint/")
+        await page.goto(f"{server.url}/admin/endpoints/endpoint/")
         await page.screenshot(path=screenshot_folder() / f"admin-list-{look}.png", full_page=True)
         await page.locator("#result_list a", has_text="gpu-1").first.click()
         await page.screenshot(path=screenshot_folder() / f"admin-endpoint-{look}.png", full_page=True)
@@ -118,9 +123,9 @@ async def test_it_shows_the_admin_in_the_same_look(browser, server, width, dark)
         await page.screenshot(path=screenshot_folder() / f"admin-refused-{look}.png", full_page=True)
 
 
-async def test_it_styles_the_admin_without_debug_or_collectstatic(browser, server):
-    async with open_page(browser, server) as page:
-        await sign_in(page, server, "/admin/")
+async def test_it_styles_the_admin_without_debug_or_collectstatic(browser, server, state):
+    async with open_page(browser, server, state=state) as page:
+        await page.goto(f"{server.url}/admin/")
         header = page.locator("#header")
         assert await header.evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(29, 43, 79)"
         assert await page.evaluate("document.styleSheets.length") >= 4
@@ -129,11 +134,11 @@ async def test_it_styles_the_admin_without_debug_or_collectstatic(browser, serve
         assert "Traceback" not in await missing.text()
 
 
-async def test_it_copies_the_request_to_try(browser, server):
+async def test_it_copies_the_request_to_try(browser, server, state):
     fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in THREE])
-    async with open_page(browser, server) as page:
+    async with open_page(browser, server, state=state) as page:
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        await sign_in(page, server)
+        await page.goto(f"{server.url}/")
         await page.locator("button[data-copy=curl]").click()
         await page.get_by_role("button", name="Copied").wait_for()
         copied = await page.evaluate("navigator.clipboard.readText()")
@@ -141,10 +146,10 @@ async def test_it_copies_the_request_to_try(browser, server):
     assert '"model": "llama3.3:70b"' in copied
 
 
-async def test_it_shows_times_in_words_with_the_exact_local_time_on_hover(browser, server):
+async def test_it_shows_times_in_words_with_the_exact_local_time_on_hover(browser, server, state):
     fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in THREE])
-    async with open_page(browser, server) as page:
-        await sign_in(page, server)
+    async with open_page(browser, server, state=state) as page:
+        await page.goto(f"{server.url}/")
         moment = page.locator("#fleet time, .fleet time").first
         await page.wait_for_function("document.querySelector('.fleet time').title !== ''")
         assert "CET" in (await moment.get_attribute("title") or "") or "GMT+" in (
@@ -153,10 +158,10 @@ async def test_it_shows_times_in_words_with_the_exact_local_time_on_hover(browse
         assert "yesterday" in await moment.inner_text()
 
 
-async def test_it_can_be_used_with_the_keyboard_alone(browser, server):
+async def test_it_can_be_used_with_the_keyboard_alone(browser, server, state):
     fill_fleet(server.data_dir, [])
-    async with open_page(browser, server) as page:
-        await sign_in(page, server)
+    async with open_page(browser, server, state=state) as page:
+        await page.goto(f"{server.url}/")
         reached = set()
         for _ in range(14):
             await page.keyboard.press("Tab")
