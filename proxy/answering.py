@@ -181,7 +181,7 @@ def add_error_context(inbound: Inbound, answer: Answer, headers: RawHeaders, bod
         return body
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body
     if "error" not in fields or "olla_context" in fields:
         return body

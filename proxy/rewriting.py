@@ -19,7 +19,8 @@ _skip_value = json.JSONDecoder().raw_decode
 def rewrite_model(body: bytes, headers: RawHeaders, facts: BodyFacts, model: str) -> bytes:
     """The body with `model` in the place of the one it names: in JSON, or as the form field of an upload.
 
-    Raises OllaError(invalid_request) when the body is compressed: its bytes cannot be changed in place.
+    Raises OllaError(invalid_request) when its bytes cannot be changed in place: it is compressed, or repeats a key
+    with a value too odd to step over.
     """
     if get_header(headers, b"content-encoding"):
         raise OllaError(
@@ -27,7 +28,11 @@ def rewrite_model(body: bytes, headers: RawHeaders, facts: BodyFacts, model: str
             "This model name is sent on under another name, which a compressed body does not allow.",
         )
     if facts.is_json:
-        start, end = find_json_span(body, facts)
+        try:
+            start, end = find_json_span(body, facts)
+        except (ValueError, RecursionError) as error:
+            message = "The request body repeats a key; send each once."
+            raise OllaError(ErrorCode.INVALID_REQUEST, message) from error
         return body[:start] + msgspec.json.encode(model) + body[end:]
     span = find_multipart_span(body, get_header(headers, b"content-type") or b"")
     if span is None:
@@ -49,7 +54,9 @@ def find_json_span(body: bytes, facts: BodyFacts) -> tuple[int, int]:
         name = msgspec.json.decode(key.group(), type=str)
         raw = bytes(facts.fields.get(name, b""))
         # A repeated key keeps its last value only, so an earlier one need not be what stands here.
-        end = start + len(raw) if raw and body.startswith(raw, start) else _value_end(body, start)
+        end = start + len(raw)
+        if not raw or not body.startswith(raw, start) or body[_skip(body, end)] not in b",}":
+            end = _value_end(body, start)
         if name.casefold() == "model":
             return start, end
         at = _skip(body, end) + 1

@@ -18,6 +18,7 @@ from endpoints.rules import Rule, RuleAction, RuleFacts, choose_rule
 from endpoints.snapshot import Alias, EndpointRecord, Snapshot, fold_model
 from proxy.capabilities import needed_capabilities
 from proxy.errors import ErrorCode
+from proxy.guards import normalise_path
 from proxy.inbound import Inbound
 from proxy.sieve import (
     AVAILABILITY,
@@ -125,7 +126,7 @@ def rule_facts(inbound: Inbound) -> RuleFacts:
     return RuleFacts(
         model=inbound.model or "",
         prefix=inbound.prefix,
-        path=inbound.decoded_path,
+        path=normalise_path(inbound.path),  # no spelling of a path slips by a rule
         headers=headers,
         client=inbound.client,
         capabilities=needed_capabilities(inbound),

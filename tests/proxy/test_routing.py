@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from endpoints.health import ROUTABLE, OperatorState, Status
 from endpoints.profiles import PREFIXES, PROFILES, prefix_accepts
-from endpoints.snapshot import EMPTY, UNIVERSAL, EndpointRecord
+from endpoints.rules import Condition, ConditionField, Operator, Rule, RuleAction
+from endpoints.snapshot import EMPTY, UNIVERSAL, EndpointRecord, build_snapshot
 from proxy.errors import ErrorCode
 from proxy.guards import is_guarded
 from proxy.routing import Action, Decision, route
-from proxy.sieve import is_usable
+from proxy.sieve import DropReason, is_usable
 from tests.proxy.builders import NOW, make_endpoint, make_inbound, make_snapshot, make_view
 
 A = make_endpoint("a", "ollama", models=["llama3:latest", "qwen3:8b"])
@@ -210,6 +211,24 @@ def test_it_judges_the_path_that_will_be_sent(preserve: bool, expected: ErrorCod
     endpoint = make_endpoint(url="http://gpu.local/api", preserve_path=preserve)
     assert decide(endpoint, target="/pull").code is expected
     assert decide(endpoint, target="/api/pull").code is ErrorCode.NOT_SUPPORTED
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/v1/images/generations", "//v1//images/generations", "/V1/Images/x", "/v1%2fimages/x", "/v1;a/images/x"],
+)
+def test_it_applies_a_rule_to_a_path_in_every_spelling(target: str) -> None:
+    no_images = Condition(ConditionField.PATH, Operator.GLOB, "/v1/images/*")
+    snapshot = build_snapshot(1, NOW, [C], rules=[Rule("no images", RuleAction.REJECT, (no_images,))])
+    assert route(snapshot, make_inbound(target), make_view()).code is ErrorCode.FORBIDDEN_BY_RULE
+    assert route(snapshot, make_inbound("/v1/embeddings"), make_view()).action is Action.ROUTED
+
+
+def test_it_says_who_is_full_when_all_have_used_up_their_minute() -> None:
+    view = make_view(held_out={A.id: DropReason.RATE_LIMITED})
+    for model in (None, "llama3"):
+        decision = route(make_snapshot(A), make_inbound("/api/chat", model=model), view)
+        assert decision.code is ErrorCode.RATE_LIMITED
 
 
 # Everything at once
