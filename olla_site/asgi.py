@@ -72,7 +72,7 @@ class Doors:
     def _start(self) -> None:
         if not self._started:
             self._started = True
-            loading.start_loader(live.forget_sessions)
+            loading.start_loader(live.follow)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 
 from endpoints.snapshot import EndpointRecord
 from proxy.breaker import FAILURE_STATUSES, Breaker, Ticket
+from proxy.queueing import Slot
 
 
 class Verdict(StrEnum):
@@ -27,22 +27,26 @@ def judge_status(status: int) -> Verdict:
 class Attempt:
     """A place taken at an endpoint. Whoever opens it closes it on every path; closing twice counts once."""
 
-    __slots__ = ("_breaker", "_in_flight", "_on_close", "_ticket", "endpoint")
+    __slots__ = ("_breaker", "_on_close", "_slot", "_ticket", "endpoint")
 
     def __init__(
         self,
         endpoint: EndpointRecord,
         ticket: Ticket,
         breaker: Breaker,
-        in_flight: Counter[int],
+        slot: Slot,
         on_close: Callable[[EndpointRecord, Verdict], None],
     ) -> None:
         self.endpoint = endpoint
         self._ticket = ticket
         self._breaker = breaker
-        self._in_flight = in_flight
+        self._slot = slot
         self._on_close: Callable[[EndpointRecord, Verdict], None] | None = on_close
-        in_flight[endpoint.id] += 1
+
+    @property
+    def waited(self) -> float:
+        """Seconds in line for the place."""
+        return self._slot.waited
 
     def confirm(self, status: int) -> None:
         """An answer has begun: with a good status a breaker's probe has passed, however long the body takes."""
@@ -54,11 +58,6 @@ class Attempt:
         report, self._on_close = self._on_close, None
         if report is None:
             return
-        left = self._in_flight[self.endpoint.id] - 1
-        if left > 0:
-            self._in_flight[self.endpoint.id] = left
-        else:
-            del self._in_flight[self.endpoint.id]
         now = time.monotonic()
         if verdict is Verdict.GOOD:
             self._breaker.succeed(self._ticket, now)
@@ -67,3 +66,4 @@ class Attempt:
         else:
             self._breaker.release(self._ticket, now)
         report(self.endpoint, verdict)
+        self._slot.release()

@@ -32,6 +32,7 @@ from proxy.errors import ErrorCode, OllaError
 from proxy.headers import has_looped, header_text
 from proxy.inbound import Inbound, RawHeaders, get_header
 from proxy.live import live, plan
+from proxy.queueing import QueueError, Slot
 from proxy.relay import Ending, RelayResponse
 from proxy.routing import Action, Decision, Refresh, route
 from proxy.selection import Policy, choose_endpoint
@@ -69,7 +70,10 @@ async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayRespo
         raise _rejection(decision)
     visit = start_visit(live.sticky, inbound)
     prepared = await _try_in_turn(inbound, decision, visit, dialect)
-    return prepared.rendering.present(decision, prepared, visit.headers())
+    extra = visit.headers()
+    if prepared.attempt.waited:
+        extra.append((b"X-Olla-Queue-Wait", b"%dms" % round(prepared.attempt.waited * 1000)))
+    return prepared.rendering.present(decision, prepared, extra)
 
 
 async def _decide(inbound: Inbound) -> Decision:
@@ -91,7 +95,7 @@ async def _try_in_turn(inbound: Inbound, decision: Decision, visit: Visit, diale
     failure: Failure | None = None
     try:
         while any(tiers):
-            attempt = _take_place(next(tier for tier in tiers if tier), policy, visit)
+            attempt = await _take_place(tiers, policy, visit, inbound.client)
             if attempt is None:
                 continue
             others_left = any(tiers)
@@ -115,15 +119,48 @@ async def _try_in_turn(inbound: Inbound, decision: Decision, visit: Visit, diale
     raise _exhausted(inbound, failure)
 
 
-def _take_place(choices: list[EndpointRecord], policy: Policy, visit: Visit) -> Attempt | None:
-    """A place at the session's endpoint, or else at the one the policy chooses, which leaves `choices`."""
+Tiers = list[list[EndpointRecord]]
+
+
+async def _take_place(tiers: Tiers, policy: Policy, visit: Visit, client: str) -> Attempt | None:
+    """A place at the best endpoint that has room, which leaves the tiers; when none has, a wait in line.
+
+    The session's endpoint comes first, else the policy chooses. Raises OllaError(queue_full).
+    """
     now = time.monotonic()
-    endpoint = visit.recall(choices, now)
-    if endpoint is None:
-        endpoint = choose_endpoint(policy, choices, live.in_flight, live.next_cursor())
-        visit.settle(endpoint.id, now)
-    choices.remove(endpoint)
-    return live.open_attempt(endpoint)
+    slot: Slot | None = None
+    for tier in tiers:
+        roomy = [each for each in tier if live.queue.has_room(each.id)]
+        if not roomy:
+            continue
+        endpoint = visit.recall(roomy, now)
+        if endpoint is None:
+            endpoint = choose_endpoint(policy, roomy, live.in_flight, live.next_cursor())
+        slot = live.queue.try_take(endpoint.id)
+        if slot is not None:
+            break
+    if slot is None:
+        slot = await _wait_for_place(tiers, client)
+    endpoint = _take_out(tiers, slot.endpoint_id)
+    visit.settle(endpoint.id, now)
+    return live.open_attempt(endpoint, slot)
+
+
+async def _wait_for_place(tiers: Tiers, client: str) -> Slot:
+    wanted = [each.id for tier in tiers for each in tier]
+    try:
+        return await live.queue.wait(wanted, client)
+    except QueueError as error:
+        message = f"Every endpoint that could answer is full, and waiting did not help: {error}."
+        raise OllaError(ErrorCode.QUEUE_FULL, message, headers=((b"Retry-After", b"1"),)) from error
+
+
+def _take_out(tiers: Tiers, endpoint_id: int) -> EndpointRecord:
+    for tier in tiers:
+        for number, each in enumerate(tier):
+            if each.id == endpoint_id:
+                return tier.pop(number)
+    raise LookupError(f"no candidate {endpoint_id}")
 
 
 def _heed_rest(prepared: Prepared) -> None:

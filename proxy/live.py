@@ -15,6 +15,7 @@ from endpoints.conf import conf
 from endpoints.snapshot import EndpointRecord, Snapshot
 from proxy.attempts import Attempt, Verdict
 from proxy.breaker import Breaker
+from proxy.queueing import Slot, SlotQueue
 from proxy.routing import Fallback, Plan, Refresh, Strategy
 from proxy.sieve import DropReason, LiveView
 from proxy.stickiness import KeySource, StickyRules, StickyTable, find_unroutable
@@ -25,11 +26,22 @@ DEMOTION_SECONDS = 30.0
 LONGEST_REST = 3600.0
 
 
+def new_queue() -> SlotQueue:
+    """The line before full endpoints, by the settings and the limits of the snapshot in force."""
+    return SlotQueue(limit_of, length=conf().queue_length, timeout=conf().queue_timeout)
+
+
+def limit_of(endpoint_id: int) -> int | None:
+    """How many requests an endpoint takes at once."""
+    endpoint = loading.current().by_id.get(endpoint_id)
+    return endpoint.max_concurrent if endpoint else None
+
+
 @dataclass(slots=True)
 class Live:
     """Counters by endpoint id."""
 
-    in_flight: Counter[int] = field(default_factory=Counter)
+    queue: SlotQueue = field(default_factory=new_queue)
     demoted: dict[int, float] = field(default_factory=dict)
     requests: Counter[int] = field(default_factory=Counter)
     failures: Counter[int] = field(default_factory=Counter)
@@ -50,13 +62,19 @@ class Live:
         self._cursor += 1
         return self._cursor
 
-    def open_attempt(self, endpoint: EndpointRecord) -> Attempt | None:
-        """Take a place at an endpoint; None when its breaker has just closed the way."""
+    @property
+    def in_flight(self) -> Counter[int]:
+        """Requests open to each endpoint now."""
+        return self.queue.in_flight
+
+    def open_attempt(self, endpoint: EndpointRecord, slot: Slot) -> Attempt | None:
+        """Use a place at an endpoint; None (and the place given back) when its breaker has just closed the way."""
         ticket = self.breaker.try_enter(endpoint.id, time.monotonic())
         if ticket is None:
+            slot.release()
             return None
         self.requests[endpoint.id] += 1
-        return Attempt(endpoint, ticket, self.breaker, self.in_flight, self._attempt_closed)
+        return Attempt(endpoint, ticket, self.breaker, slot, self._attempt_closed)
 
     def _attempt_closed(self, endpoint: EndpointRecord, verdict: Verdict) -> None:
         if verdict is Verdict.FAILED:
@@ -98,11 +116,12 @@ class Live:
             held.update(dict.fromkeys(self.resting, DropReason.RESTING))
         return held
 
-    def forget_sessions(self, before: Snapshot, after: Snapshot) -> None:
-        """Drop the pins to endpoints that stopped taking traffic."""
+    def follow(self, before: Snapshot, after: Snapshot) -> None:
+        """Heed a new snapshot: sessions leave endpoints that take no traffic now, raised limits let waiters in."""
         for endpoint_id in find_unroutable(before, after):
             self.sticky.purge(endpoint_id)
         self.breaker.retain(after.by_id)
+        self.queue.reconsider()
 
 
 def sticky_rules() -> StickyRules:

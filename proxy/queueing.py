@@ -77,7 +77,7 @@ class SlotQueue:
         self.refused = 0
         self.timed_out = 0
         self._limit_of = limit_of
-        self._taken: Counter[int] = Counter()
+        self.in_flight: Counter[int] = Counter()  # places taken, by endpoint id; absent is none
         # Clients in the order of their turns; each one's waiters in the order they came.
         self._lines: OrderedDict[str, dict[_Waiter, None]] = OrderedDict()
         self._wanted: Counter[int] = Counter()  # endpoint id -> waiters that accept it
@@ -90,7 +90,7 @@ class SlotQueue:
 
     def taken(self, endpoint_id: int) -> int:
         """How many of an endpoint's places are taken."""
-        return self._taken[endpoint_id]
+        return self.in_flight[endpoint_id]
 
     def has_room(self, endpoint_id: int) -> bool:
         """Whether a request may go to the endpoint now, without overtaking one that waits for it."""
@@ -131,17 +131,17 @@ class SlotQueue:
 
     def give_back(self, endpoint_id: int) -> None:
         """One place less is taken. For Slot.release, which does it once."""
-        self._taken[endpoint_id] -= 1
-        if not self._taken[endpoint_id]:
-            del self._taken[endpoint_id]
+        self.in_flight[endpoint_id] -= 1
+        if not self.in_flight[endpoint_id]:
+            del self.in_flight[endpoint_id]
         self._hand_on(endpoint_id)
 
     def _is_free(self, endpoint_id: int) -> bool:
         limit = self._limit_of(endpoint_id)
-        return not limit or self._taken[endpoint_id] < limit
+        return not limit or self.in_flight[endpoint_id] < limit
 
     def _take(self, endpoint_id: int, waited: float) -> Slot:
-        self._taken[endpoint_id] += 1
+        self.in_flight[endpoint_id] += 1
         return Slot(self, endpoint_id, waited)
 
     def _hand_on(self, endpoint_id: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from endpoints import loading
 from endpoints.models import ModelAlias
 from proxy.breaker import GateState
 from proxy.live import live
-from tests.fakes import Conn, Cut, ScriptedBackend, Silence, json_reply
+from tests.fakes import Conn, Cut, Reply, ScriptedBackend, Silence, json_reply
 from tests.proxy.conftest import Proxy
 
 OK = {"ok": True}
@@ -124,4 +125,45 @@ async def test_it_starts_many_streams_to_one_backend_at_once(proxy: Proxy, long_
             exchange.leave()
         for exchange in opened:
             await exchange.done()
+        await proxy.settled()
+
+
+async def test_it_waits_in_line_for_an_endpoint_that_is_full_and_says_how_long(proxy: Proxy) -> None:
+    gate = asyncio.Event()
+    async with ScriptedBackend(
+        Reply(200, [(b"Content-Type", b"application/json")], b"{}", before=gate)
+    ) as backend:
+        await proxy.add(backend.url, max_concurrent=2)
+        opened = [proxy.open("POST", CHAT, {"model": "m"}) for _ in range(5)]
+        await backend.wait_requests(2)
+        assert live.queue.waiting == 3
+        opened[4].leave()
+        await opened[4].done()
+        assert live.queue.waiting == 2
+        gate.set()
+        answers = [await each.done() for each in opened[:4]]
+        assert [each.status for each in answers] == [200] * 4
+        assert [each.header("x-olla-queue-wait") is None for each in answers] == [True, True, False, False]
+        assert len(backend.requests) == 4
+        await proxy.settled()
+
+
+async def test_it_answers_503_when_the_line_is_full_or_too_slow(proxy: Proxy, settings: Any) -> None:
+    settings.OLLA_QUEUE_LENGTH = 1
+    settings.OLLA_QUEUE_TIMEOUT = 0.3
+    live.reset()
+    async with ScriptedBackend(Silence()) as backend:
+        await proxy.add(backend.url, max_concurrent=1)
+        first = proxy.open("POST", CHAT, {"model": "m"})
+        await backend.wait_requests(1)
+        waiting = proxy.open("POST", CHAT, {"model": "m"})
+        while live.queue.waiting < 1:
+            await asyncio.sleep(0.01)
+        refused = await proxy.chat()
+        late = await waiting.done()
+        for answer in (refused, late):
+            assert (answer.status, answer.json()["error"]["code"]) == (503, "queue_full")
+            assert answer.header("retry-after") == "1"
+        first.leave()
+        await first.done()
         await proxy.settled()
