@@ -156,7 +156,15 @@ RATELIMIT_USE_CACHE = "counters"
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 # Logins are counted in this process's cache. django-ratelimit would refuse a cache that is not shared: here
 # one process answers the pages, so the count is right (docs/architecture.md).
-SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001"]
+SILENCED_SYSTEM_CHECKS = [
+    "django_ratelimit.E003",
+    "django_ratelimit.W001",
+    # Other names of the domain and the browsers' preload list are not this installation's to decide, and plain
+    # http is turned away by the proxy that ends TLS.
+    "security.W005",
+    "security.W008",
+    "security.W021",
+]
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},

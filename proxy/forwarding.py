@@ -73,7 +73,11 @@ async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayRespo
     extra = visit.headers()
     if prepared.attempt.waited:
         extra.append((b"X-Olla-Queue-Wait", b"%dms" % round(prepared.attempt.waited * 1000)))
-    return prepared.rendering.present(decision, prepared, extra)
+    try:
+        return prepared.rendering.present(decision, prepared, extra)
+    except BaseException:
+        _discard(prepared)  # nobody else would give its place and connection back
+        raise
 
 
 async def _decide(inbound: Inbound) -> Decision:
@@ -135,7 +139,7 @@ async def _take_place(tiers: Tiers, policy: Policy, visit: Visit, client: str) -
             continue
         endpoint = visit.recall(roomy, now)
         if endpoint is None:
-            endpoint = choose_endpoint(policy, roomy, live.in_flight, live.next_cursor())
+            endpoint = choose_endpoint(policy, roomy, live.in_flight, live.next_cursor(roomy))
         slot = live.queue.try_take(endpoint.id)
         if slot is not None:
             break

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 from endpoints import loading
@@ -24,6 +25,7 @@ from proxy.stickiness import KeySource, StickyRules, StickyTable, find_unroutabl
 # database cannot be written, nobody else would ever bring it back.
 DEMOTION_SECONDS = 30.0
 LONGEST_REST = 3600.0
+REMEMBERED_CURSORS = 10_000
 
 
 def new_queue() -> SlotQueue:
@@ -49,7 +51,7 @@ class Live:
     breaker: Breaker = field(default_factory=lambda: Breaker(conf().breaker_threshold, conf().breaker_open_time))
     sticky: StickyTable = field(default_factory=lambda: StickyTable(sticky_rules()))
     hang_ups: int = 0
-    _cursor: int = 0
+    _cursors: Counter[tuple[int, int, int]] = field(default_factory=Counter)
 
     def reset(self) -> None:
         """Start anew with the settings in force; for tests."""
@@ -57,10 +59,16 @@ class Live:
         for each in fields(self):
             setattr(self, each.name, getattr(fresh, each.name))
 
-    def next_cursor(self) -> int:
-        """A counter that grows by one with each pick."""
-        self._cursor += 1
-        return self._cursor
+    def next_cursor(self, candidates: Sequence[EndpointRecord]) -> int:
+        """A counter that grows by one with each pick among the same candidates.
+
+        One for all would let two streams of requests that alternate each meet the same endpoint again and again.
+        """
+        key = (candidates[0].id, candidates[-1].id, len(candidates))
+        if len(self._cursors) > REMEMBERED_CURSORS:
+            self._cursors.clear()
+        self._cursors[key] += 1
+        return self._cursors[key]
 
     @property
     def in_flight(self) -> Counter[int]:

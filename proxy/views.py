@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from django.http import HttpResponse
@@ -72,6 +73,9 @@ def build_inbound(request: APIRequest, prefix: str, started: float) -> Inbound:
     raw: bytes = scope.get("raw_path") or request.path.encode()
     # /olla/{prefix} as the client spelled it: what follows the third slash is the backend's.
     parts = raw.split(b"/", 3)
+    if unquote_to_bytes(parts[2]).lower() != prefix.encode():
+        # An encoded slash would split the path in one place here and in another there.
+        raise OllaError(ErrorCode.INVALID_REQUEST, "The provider prefix must be a path segment of its own.")
     path, decoded = parse_target(b"/" + parts[3] if len(parts) > 3 else b"/")
     headers = request.raw_headers
     body = request.body

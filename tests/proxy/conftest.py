@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -95,7 +96,7 @@ class Proxy:
         scope = {
             "type": "http",
             "method": method,
-            "path": path.split("?")[0],
+            "path": unquote(path),
             "raw_path": path.encode(),
             "query_string": query,
             "headers": [(b"host", b"olla.test:40114"), *((n.lower().encode(), v.encode()) for n, v in headers)],

@@ -241,6 +241,7 @@ async def test_it_answers_unknown_things_with_the_errors_of_the_table(proxy: Pro
             ("GET", "/olla/openai/%2e%2E/admin/", b"", 400, "invalid_request"),
             ("GET", "/olla/openai/a%2f..%2fadmin", b"", 400, "invalid_request"),
             ("GET", "/olla/openai/a%00b", b"", 400, "invalid_request"),
+            ("POST", "/olla/openai%2Fv1/embeddings", {"model": "m"}, 400, "invalid_request"),
             ("POST", "/olla/openai/api/pull", {"model": "m"}, 403, "forbidden_path"),
             ("DELETE", "/olla/models", b"", 405, "method_not_allowed"),
             ("GET", "/olla/models/none/such", b"", 404, "model_not_found"),
