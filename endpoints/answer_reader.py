@@ -10,7 +10,7 @@ from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from endpoints.failures import BadAnswer, DoorError, LostMidBody
+from endpoints.failures import BadAnswer, CutHead, DoorError, LostMidBody
 from endpoints.outgoing import Headers
 
 MAX_HEAD = 64 * 1024
@@ -74,7 +74,7 @@ class AnswerReader:
             self._finish()
             return None
         if self._stage == HEAD:
-            return BadAnswer("The connection closed inside the head of the answer.")
+            return CutHead("The connection closed inside the head of the answer.")
         return LostMidBody("The connection closed before the body was complete.")
 
     def stop(self) -> None:

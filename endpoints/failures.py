@@ -4,13 +4,14 @@
     +- NotConnected        no byte of the request went out; `reason` says why
     +- NothingReceived     the connection died after the request was (perhaps partly) written, before any answer
     +- FirstByteTimeout    the request was written, no whole answer head came in time
-    +- BadAnswer           what came is not an HTTP/1.x answer, is framed in two ways, or its head was cut short
+    +- BadAnswer           what came is not an HTTP/1.x answer, or is framed in two ways
+    |  +- CutHead          the connection died inside the head of the answer
     +- LostMidBody         the head was good, then the connection died before the body was whole
     +- IdleTimeout         the head was good, then the body made no progress in time
     +- TotalTimeout        the whole answer took longer than allowed
 
-An answer cut inside its head is BadAnswer: bytes came, so the request may have been acted on, but there is nothing
-to relay. The classes decide what may be retried; messages are for people and are never parsed.
+An answer cut inside its head is a BadAnswer: bytes came, so the request may have been acted on, but there is
+nothing to relay. The classes decide what may be retried; messages are for people and are never parsed.
 """
 
 # ruff: noqa: N818 - the names say when it happened; the base class says that it is an error
@@ -60,6 +61,10 @@ class FirstByteTimeout(DoorError):
 
 class BadAnswer(DoorError):
     """Garbage, ambiguous framing, an oversized or cut head, an unasked protocol switch."""
+
+
+class CutHead(BadAnswer):
+    """The connection died after the first byte of the answer and before the end of its head."""
 
 
 class LostMidBody(DoorError):

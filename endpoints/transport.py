@@ -18,6 +18,7 @@ from endpoints.addressing import TLS, Origin, Target
 from endpoints.dialing import Dialer, Resolver, resolve_by_system
 from endpoints.failures import (
     BadAnswer,
+    CutHead,
     DoorError,
     FirstByteTimeout,
     IdleTimeout,
@@ -32,9 +33,9 @@ from endpoints.outgoing import Limits, Request, build_head
 from endpoints.pool import Pool
 
 __all__ = [
-    "TLS", "Answer", "BadAnswer", "DoorError", "FirstByteTimeout", "IdleTimeout", "Limits", "LostMidBody",
-    "NotConnected", "NotConnectedReason", "NothingReceived", "Request", "Resolver", "Target", "TotalTimeout",
-    "Transport",
+    "TLS", "Answer", "BadAnswer", "CutHead", "DoorError", "FirstByteTimeout", "IdleTimeout", "Limits",
+    "LostMidBody", "NotConnected", "NotConnectedReason", "NothingReceived", "Request", "Resolver", "Target",
+    "TotalTimeout", "Transport",
 ]  # fmt: skip
 
 SWEEP_INTERVAL = 0.25  # seconds a limit may be noticed late

@@ -9,6 +9,7 @@ Failures before the client has a byte may be hidden by another endpoint; after t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from endpoints.rules import RuleAction
 from endpoints.snapshot import EndpointRecord
 from endpoints.transport import (
     Answer,
+    CutHead,
     DoorError,
     LostMidBody,
     NotConnected,
@@ -65,11 +67,15 @@ async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayRespo
     """Answer one request from the best endpoint that can, put to each in `dialect`. Raises OllaError."""
     if has_looped(inbound.headers, via_token()):
         raise OllaError(ErrorCode.LOOP_DETECTED, "This request has passed here before: an endpoint points back.")
-    decision = await _decide(inbound)
-    if decision.action is Action.REJECTED:
-        raise _rejection(decision)
-    visit = start_visit(live.sticky, inbound)
-    prepared = await _try_in_turn(inbound, decision, visit, dialect)
+    try:
+        decision = await _decide(inbound)
+        if decision.action is Action.REJECTED:
+            raise _rejection(decision)
+        visit = start_visit(live.sticky, inbound)
+        prepared = await _try_in_turn(inbound, decision, visit, dialect)
+    except asyncio.CancelledError:
+        live.hang_ups += 1  # one who leaves later is counted by the relay
+        raise
     extra = visit.headers()
     if prepared.attempt.waited:
         extra.append((b"X-Olla-Queue-Wait", b"%dms" % round(prepared.attempt.waited * 1000)))
@@ -187,7 +193,7 @@ def may_retry(error: DoorError | UnfitError, inbound: Inbound, *, others_left: b
         return False
     if isinstance(error, NotConnected | UnfitError):
         return True
-    if isinstance(error, NothingReceived | LostMidBody):
+    if isinstance(error, NothingReceived | CutHead | LostMidBody):
         return inbound.is_inference or inbound.method in ("GET", "HEAD")
     return False
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoints.answer_reader import AnswerReader
-from endpoints.failures import BadAnswer, LostMidBody
+from endpoints.failures import BadAnswer, CutHead, LostMidBody
 from tests.fakes import Reply
 
 PIECES = st.lists(st.binary(min_size=1, max_size=40), max_size=6)
@@ -55,7 +55,7 @@ def test_it_never_completes_a_cut_answer(pieces, chunked, cut, clean):
         reader.feed(data[:cut])
     head_end = data.index(b"\r\n\r\n") + 4
     assert not reader.complete
-    assert type(reader.cut(clean=clean)) is (BadAnswer if cut < head_end else LostMidBody)
+    assert type(reader.cut(clean=clean)) is (CutHead if cut < head_end else LostMidBody)
 
 
 @given(data=st.lists(st.binary(min_size=1, max_size=200), max_size=10), head=st.booleans())

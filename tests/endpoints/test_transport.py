@@ -11,6 +11,7 @@ import pytest
 from endpoints.addressing import Origin
 from endpoints.transport import (
     BadAnswer,
+    CutHead,
     DoorError,
     FirstByteTimeout,
     IdleTimeout,
@@ -346,7 +347,7 @@ async def test_it_never_mistakes_a_cut_answer_for_a_whole_one(transport, kind):
         if cut == 0:
             expected = NothingReceived
         elif cut < head_end:
-            expected = BadAnswer
+            expected = CutHead
         elif cut == len(whole):
             expected = b"hello"
         assert await outcome(cut) == expected, cut
