@@ -51,8 +51,8 @@ def via_token() -> bytes:
 class Door:
     """The network door of this process with the target of each endpoint at hand."""
 
-    def __init__(self) -> None:
-        self.transport = Transport()
+    def __init__(self, transport: Transport | None = None) -> None:
+        self.transport = transport or Transport()
         self._targets: dict[int, tuple[EndpointRecord, Target]] = {}
         self._via = b"1.1 " + via_token()
 
@@ -97,11 +97,17 @@ class Door:
 _doors: list[Door] = []
 
 
+def open_door(transport: Transport | None = None) -> Door:
+    """A new door for this process, with a transport of one's own if given. The one before must be closed."""
+    if _doors:
+        raise RuntimeError("The door is open already.")
+    _doors.append(Door(transport))
+    return _doors[0]
+
+
 def door() -> Door:
     """The door of this process."""
-    if not _doors:
-        _doors.append(Door())
-    return _doors[0]
+    return _doors[0] if _doors else open_door()
 
 
 async def close_door() -> None:
