@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 # What a server in trouble, or a proxy before it, says. Other statuses are the request's affair.
 FAILURE_STATUSES = frozenset({502, 503, 504})
@@ -34,8 +35,7 @@ class GateState(StrEnum):
     HALF_OPEN = "half-open"
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """Leave to try an endpoint once."""
 
     endpoint_id: int
@@ -125,10 +125,11 @@ class Breaker:
 
     def fail(self, ticket: Ticket, now: float) -> None:
         """The endpoint did not answer, or said that it cannot."""
+        if ticket.endpoint_id not in self._gates:
+            self._gates[ticket.endpoint_id] = _Gate()
         gate = self._gate_of(ticket)
         if gate is None:
             return
-        self._gates[ticket.endpoint_id] = gate
         gate.failures += 1
         if gate.opened_at is not None or 0 < self.threshold <= gate.failures:
             gate.opened_at = now
@@ -160,8 +161,8 @@ class Breaker:
 
     def _gate_of(self, ticket: Ticket) -> _Gate | None:
         """The gate as long as it is the one the ticket was drawn at."""
-        gate = self._gates.get(ticket.endpoint_id) or _Gate()
-        return gate if gate.era == ticket.era else None
+        gate = self._gates.get(ticket.endpoint_id)
+        return gate if gate is not None and gate.era == ticket.era else None
 
     def _next_try(self, gate: _Gate, opened_at: float) -> float:
         """When the next probe may pass: a probe that hangs holds its place no longer than the gate stays open."""

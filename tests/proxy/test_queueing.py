@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
@@ -574,3 +575,5 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
+# Fifty steps each: the long form needs no more than five times as many.
+TestQueueMachine.settings = settings(max_examples=min(settings().max_examples, 500))
