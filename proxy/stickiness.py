@@ -237,29 +237,37 @@ class Visit:
         """The pinned endpoint if it is among `choices`; None: choose one and `settle` on it."""
         if self._key is None:
             return None
+        pinned = self._look_up(self._key.text, now)
+        found = next((each for each in choices if each.id == pinned), None)
+        self._judge(found.id if found is not None else None)
+        return found
+
+    def settle(self, endpoint_id: int, now: float) -> None:
+        """Remember where the request goes, whether or not `recall` was asked before."""
+        if self._key is None:
+            return
+        pinned = self._look_up(self._key.text, now)
+        self._judge(endpoint_id)
+        if endpoint_id != pinned:
+            self._pinned = endpoint_id
+            self._table.pin(self._key.text, endpoint_id, now)
+
+    def _look_up(self, key: str, now: float) -> int | None:
+        """The pin, read and counted once; from then on what this request made of it."""
         if not self._asked:
             self._asked = True
-            self._pinned = self._table.find(self._key.text, now)
+            self._pinned = self._table.find(key, now)
             if self._pinned is None:
                 self._table.misses += 1
             else:
                 self._table.hits += 1
+        return self._pinned
+
+    def _judge(self, endpoint_id: int | None) -> None:
         if self._pinned is None:
             self.outcome = StickyOutcome.MISS
-            return None
-        for each in choices:
-            if each.id == self._pinned:
-                self.outcome = StickyOutcome.HIT
-                return each
-        self.outcome = StickyOutcome.REPIN
-        return None
-
-    def settle(self, endpoint_id: int, now: float) -> None:
-        """Remember where the request goes, after `recall` found nothing usable."""
-        if self._key is None or not self._asked or endpoint_id == self._pinned:
-            return
-        self._pinned = endpoint_id
-        self._table.pin(self._key.text, endpoint_id, now)
+        else:
+            self.outcome = StickyOutcome.HIT if endpoint_id == self._pinned else StickyOutcome.REPIN
 
     def headers(self) -> RawHeaders:
         """The X-Olla headers that tell the client; none while the feature is off."""

@@ -177,6 +177,15 @@ def test_it_does_not_believe_the_good_beginning_of_a_superseded_probe(breaker):
     assert breaker.confirm(hung, 63.0) is hung
 
 
+def test_it_names_the_endpoints_that_nothing_may_enter(breaker):
+    assert Breaker().closed_ways(0.0) == []
+    breaker.fail(enter(breaker, 29.0, TWO), 29.0)
+    assert breaker.closed_ways(29.0) == [ONE]
+    assert breaker.closed_ways(30.0) == []
+    enter(breaker, 30.0)
+    assert breaker.closed_ways(30.0) == [ONE]
+
+
 def test_it_forgets_endpoints_that_are_gone(breaker):
     probe = enter(breaker, 31.0)
     breaker.retain({TWO})

@@ -355,8 +355,30 @@ def test_it_says_and_does_nothing_while_it_is_off():
 
 def test_it_says_nothing_when_no_endpoint_was_looked_for():
     visit = start_visit(StickyTable(make_rules()), make_inbound(headers=[SESSION]))
-    visit.settle(A.id, 0.0)
     assert visit.headers() == []
+
+
+@pytest.mark.parametrize(
+    ("pinned", "outcome"), [(None, StickyOutcome.MISS), (A, StickyOutcome.HIT), (B, StickyOutcome.REPIN)]
+)
+def test_it_knows_what_became_of_a_session_that_was_sent_without_asking(pinned, outcome):
+    table = StickyTable(make_rules())
+    if pinned is not None:
+        table.pin("k", pinned.id, 0.0)
+    visit = Visit(table, make_key())
+    visit.settle(A.id, 1.0)
+    assert visit.outcome is outcome
+    assert table.find("k", 2.0) == A.id
+    assert table.hits + table.misses == 1
+
+
+def test_it_stays_with_an_endpoint_that_had_no_room_at_first():
+    table = StickyTable(make_rules())
+    table.pin("k", A.id, 0.0)
+    visit = Visit(table, make_key())
+    assert visit.recall([B], 1.0) is None
+    visit.settle(A.id, 5.0)
+    assert visit.outcome is StickyOutcome.HIT
 
 
 def test_it_echoes_the_session_id_only_when_it_was_the_key():
