@@ -109,7 +109,7 @@ class Loader:
                 records.append(build_record(endpoint, tuple(models.get(endpoint.pk, ())), os.environ))
             except ValueError as error:
                 logger.warning("endpoint %s cannot be used: %s", endpoint.name, error)
-        aliases = [Alias(row.name, row.target_names()) for row in ModelAlias.objects.all()]
+        aliases = [Alias(row.name, row.target_names(), row.one_model) for row in ModelAlias.objects.all()]
         return build_snapshot(revision, time.time(), records, aliases, load_rules())
 
 
@@ -244,6 +244,10 @@ def _listed(row: DiscoveredModel) -> ListedModel:
         state=row.state,
         owner=row.owner,
         modified_at=row.modified_at.timestamp() if row.modified_at else None,
+        file_format=row.file_format,
+        parent=row.parent,
+        checkpoint=row.checkpoint,
+        recipe=row.recipe,
     )
 
 

@@ -219,6 +219,10 @@ class DiscoveredModel(models.Model):
     state = models.CharField(max_length=40, blank=True)
     owner = models.CharField(max_length=200, blank=True)
     modified_at = models.DateTimeField(null=True, blank=True)
+    file_format = models.CharField("format", max_length=40, blank=True)
+    parent = models.CharField(max_length=500, blank=True)
+    checkpoint = models.CharField(max_length=500, blank=True)
+    recipe = models.CharField(max_length=40, blank=True)
 
     class Meta:
         ordering: ClassVar[list[str]] = ["name"]
@@ -235,6 +239,11 @@ class ModelAlias(RoutedModel):
 
     name = models.CharField(max_length=500)
     targets = models.TextField(help_text="Real model names, one a line; the first an endpoint has is used.")
+    one_model = models.BooleanField(
+        "one model", default=False,
+        help_text="These are names of one and the same model: a request for any of them may go to an endpoint "
+        "that has it under another.",
+    )  # fmt: skip
     notes = models.TextField(blank=True)
 
     class Meta:

@@ -21,9 +21,9 @@ from endpoints.failures import (
     TotalTimeout,
 )
 from endpoints.health import Outcome, ProbeResult, parse_retry_after
+from endpoints.listed import ListedModel
 from endpoints.model_lists import ModelListError, decode_json, is_listed, parse_model_list
 from endpoints.profiles import AUTO, ListFormat, Profile
-from endpoints.snapshot import ListedModel
 from endpoints.transport import Transport
 
 LONGEST_HEALTH = 64 * 1024

@@ -16,7 +16,16 @@ class ListFormat(StrEnum):
     """Whose shape a model listing has."""
 
     OLLAMA = "ollama"
+    LM_STUDIO = "lmstudio"
     OPENAI = "openai"
+    VLLM = "vllm"
+    VLLM_MLX = "vllm-mlx"
+    SGLANG = "sglang"
+    LMDEPLOY = "lmdeploy"
+    LLAMACPP = "llamacpp"
+    LEMONADE = "lemonade"
+    OMLX = "omlx"
+    DOCKER_MODEL_RUNNER = "docker-model-runner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +218,7 @@ _ALL = (
         header_name="lmstudio",
         health_path="/v1/models",
         models_path="/api/v0/models",
+        list_format=ListFormat.LM_STUDIO,
         default_ports=(1234,),
         guards=_LM_STUDIO_GUARDS,
         native_anthropic=NativeAnthropic(),
@@ -244,6 +254,7 @@ _ALL = (
         header_name="vllm",
         health_path="/health",
         models_path="/v1/models",
+        list_format=ListFormat.VLLM,
         default_ports=(8000,),
         guards=_VLLM_GUARDS,
         native_anthropic=NativeAnthropic(limitations=frozenset({"no_token_counting"})),
@@ -256,6 +267,7 @@ _ALL = (
         header_name="vllm-mlx",
         health_path="/health",
         models_path="/v1/models",
+        list_format=ListFormat.VLLM_MLX,
         aliases=("vllmmlx", "vllm_mlx"),
         default_ports=(8000,),
         guards=_VLLM_GUARDS,
@@ -279,6 +291,7 @@ _ALL = (
         header_name="sglang",
         health_path="/health",
         models_path="/v1/models",
+        list_format=ListFormat.SGLANG,
         default_ports=(30000,),
         guards=_SGLANG_GUARDS,
     ),
@@ -326,6 +339,7 @@ _ALL = (
         header_name="llamacpp",
         health_path="/health",
         models_path="/v1/models",
+        list_format=ListFormat.LLAMACPP,
         aliases=("llama.cpp",),
         default_ports=(8080,),
         guards=_LLAMACPP_GUARDS,
@@ -350,6 +364,7 @@ _ALL = (
         header_name="lemonade",
         health_path="/api/v1/health",
         models_path="/api/v1/models",
+        list_format=ListFormat.LEMONADE,
         default_ports=(8000,),
         guards=_LEMONADE_GUARDS,
     ),
@@ -369,6 +384,7 @@ _ALL = (
         header_name="lmdeploy",
         health_path="/health",
         models_path="/v1/models",
+        list_format=ListFormat.LMDEPLOY,
         default_ports=(23333,),
         guards=_any(
             "/sleep*", "/wakeup*", "/update_weights*", "/abort_request*", "/distserve", "/terminate", "/nodes"
@@ -389,6 +405,7 @@ _ALL = (
         header_name="omlx",
         health_path="/health",
         models_path="/v1/models",
+        list_format=ListFormat.OMLX,
         default_ports=(8000,),
         guards=_any("/v1/models/*/load", "/v1/models/*/unload", "/admin", "/api"),
         native_anthropic=NativeAnthropic(),
@@ -401,6 +418,7 @@ _ALL = (
         header_name="docker-model-runner",
         health_path="/engines/v1/models",
         models_path="/engines/v1/models",
+        list_format=ListFormat.DOCKER_MODEL_RUNNER,
         default_ports=(12434,),
         guards=_DMR_GUARDS,
         native_anthropic=NativeAnthropic(path="/anthropic/v1/messages"),

@@ -25,13 +25,13 @@ from django.db.models import F, Min, Q, QuerySet
 from endpoints.addressing import AddressError, parse_origin
 from endpoints.asking import ProbeTarget
 from endpoints.health import ROUTABLE, HealthChange, HealthState, OperatorState, ProbeResult, Status, next_health
+from endpoints.listed import ListedModel
 from endpoints.loading import read_credentials
 from endpoints.model_lists import parse_patterns
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, Revision
 from endpoints.probing import Discovery
 from endpoints.profiles import AUTO
 from endpoints.secrets import SecretError
-from endpoints.snapshot import ListedModel
 from endpoints.transport import TLS
 
 logger = logging.getLogger(__name__)
@@ -279,7 +279,7 @@ def replace_models(endpoint_id: int, wanted: Mapping[str, ListedModel]) -> bool:
 
 MODEL_FIELDS = (
     "family", "parameter_size", "quantization", "context_length", "model_type", "capabilities", "digest",
-    "size_bytes", "state", "owner", "modified_at",
+    "size_bytes", "state", "owner", "modified_at", "file_format", "parent", "checkpoint", "recipe",
 )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from types import MappingProxyType
 
 from endpoints.addressing import TLS, Origin
 from endpoints.health import ROUTABLE, OperatorState, Status
+from endpoints.listed import ListedModel as ListedModel
+from endpoints.listed import fold_model as fold_model
 from endpoints.outgoing import Limits
 from endpoints.profiles import PREFIXES, Profile, prefix_accepts
 from endpoints.rules import Rule
@@ -20,24 +22,6 @@ from endpoints.secrets import Secret
 UNIVERSAL = "proxy"  # the prefix of /olla/proxy, where every kind of endpoint may answer
 ANTHROPIC = "anthropic"  # the prefix of /olla/anthropic, where every kind may too
 DEFAULT_RETRY_STATUSES = frozenset({502, 503, 429})
-
-
-@dataclass(frozen=True, slots=True)
-class ListedModel:
-    """One model as an endpoint lists it."""
-
-    name: str
-    digest: str = ""
-    size_bytes: int | None = None
-    family: str = ""
-    parameter_size: str = ""
-    quantization: str = ""
-    context_length: int | None = None
-    model_type: str = ""
-    capabilities: tuple[str, ...] = ()
-    state: str = ""
-    owner: str = ""
-    modified_at: float | None = None  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # compared by identity: there is one of each
@@ -98,6 +82,7 @@ class Alias:
 
     name: str
     targets: tuple[str, ...]
+    one_model: bool = False  # the targets are names of one and the same model
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # compared by identity: there is one of each
@@ -114,11 +99,6 @@ class Snapshot:
     by_prefix: Mapping[str, tuple[EndpointRecord, ...]] = field(default_factory=dict)
     # (prefix, case-folded model) -> every endpoint of the prefix that lists it.
     by_model: Mapping[tuple[str, str], tuple[EndpointRecord, ...]] = field(default_factory=dict)
-
-
-def fold_model(name: str) -> str:
-    """The form in which model names are compared. Ollama's implied tag counts: `x` is `x:latest`."""
-    return name.strip().casefold()
 
 
 def fold_names(models: Iterable[ListedModel]) -> Mapping[str, str]:

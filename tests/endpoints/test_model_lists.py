@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from endpoints.listed import ListedModel
 from endpoints.model_lists import ModelListError, is_listed, parse_model_list, parse_patterns
 from endpoints.profiles import ListFormat
-from endpoints.snapshot import ListedModel
 
 OLLAMA, OPENAI = ListFormat.OLLAMA, ListFormat.OPENAI
 
@@ -36,22 +36,22 @@ def test_it_reads_an_ollama_listing():
             parameter_size="7B",
             quantization="Q4_0",
             modified_at=1777941464.706015,
+            file_format="gguf",
         )
     ]
 
 
 def test_it_reads_a_vllm_listing():
-    models = parse(OPENAI, {"object": "list", "data": [{
+    models = parse(ListFormat.VLLM, {"object": "list", "data": [{
         "id": "Qwen/Qwen3-8B", "object": "model", "created": 1750000000, "owned_by": "vllm",
         "root": "Qwen/Qwen3-8B", "parent": None, "max_model_len": 40960, "permission": [{"id": "modelperm-1"}],
     }]})  # fmt: skip
-    assert models == [
-        ListedModel(name="Qwen/Qwen3-8B", context_length=40960, owner="vllm", modified_at=1750000000.0)
-    ]
+    assert models == [ListedModel(name="Qwen/Qwen3-8B", context_length=40960, modified_at=1750000000.0)]
 
 
-def test_it_reads_an_lm_studio_listing():
-    models = parse(OPENAI, {"object": "list", "data": [{
+@pytest.mark.parametrize("list_format", [ListFormat.LM_STUDIO, OPENAI])
+def test_it_reads_an_lm_studio_listing(list_format):
+    models = parse(list_format, {"object": "list", "data": [{
         "id": "qwen2-vl-7b-instruct", "object": "model", "type": "vlm", "publisher": "mlx-community",
         "arch": "qwen2_vl", "compatibility_type": "mlx", "quantization": "4bit", "state": "not-loaded",
         "max_context_length": 32768,
@@ -60,17 +60,79 @@ def test_it_reads_an_lm_studio_listing():
         ListedModel(
             name="qwen2-vl-7b-instruct", family="qwen2_vl", quantization="4bit", context_length=32768,
             model_type="vlm", state="not-loaded", owner="mlx-community",
+            file_format="mlx",
         )
     ]  # fmt: skip
 
 
-def test_it_reads_a_llamacpp_listing_whatever_its_meta():
-    models = parse(OPENAI, {
+@pytest.mark.parametrize(
+    ("entry", "capabilities"),
+    [
+        ({"type": "llm"}, ()),
+        ({"type": "llm", "capabilities": []}, ("chat",)),
+        ({"type": "llm", "capabilities": ["tool_use"]}, ("chat", "tools")),
+        ({"type": "vlm", "capabilities": ["tool_use"]}, ("chat", "vision", "tools")),
+        ({"type": "embeddings"}, ("embeddings",)),
+    ],
+)
+def test_it_knows_what_lm_studio_says_of_a_model_as_a_whole(entry, capabilities):
+    (model,) = parse(ListFormat.LM_STUDIO, {"data": [{"id": "m", **entry}]})
+    assert model.capabilities == capabilities
+
+
+def test_it_reads_a_lemonade_listing():
+    models = parse(ListFormat.LEMONADE, {"object": "list", "data": [
+        {"id": "Qwen2.5-VL-7B-NPU", "object": "model", "created": 1750000000, "owned_by": "lemonade",
+         "checkpoint": "amd/Qwen2.5-VL", "recipe": "oga-npu", "downloaded": True, "labels": ["hot", "vision"]},
+        {"id": "Qwen3-0.6B-GGUF", "owned_by": "lemonade", "checkpoint": "unsloth/Qwen3-0.6B-GGUF:Q4_0",
+         "recipe": "llamacpp", "downloaded": False, "labels": ["reasoning", "tool-calling"]},
+        {"id": "plain", "owned_by": "me", "recipe": "else"},
+    ]})  # fmt: skip
+    assert models == [
+        ListedModel(
+            "Qwen2.5-VL-7B-NPU", owner="amd", checkpoint="amd/Qwen2.5-VL", recipe="oga-npu", file_format="onnx",
+            state="available", model_type="vlm", modified_at=1750000000.0,
+        ),
+        ListedModel(
+            "Qwen3-0.6B-GGUF", owner="unsloth", checkpoint="unsloth/Qwen3-0.6B-GGUF:Q4_0", recipe="llamacpp",
+            file_format="gguf", capabilities=("chat", "tools", "reasoning"),
+        ),
+        ListedModel("plain", owner="me", recipe="else"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("list_format", "own", "file_format"),
+    [
+        (ListFormat.VLLM, "vllm", ""), (ListFormat.SGLANG, "sglang", ""), (ListFormat.LMDEPLOY, "lmdeploy", ""),
+        (ListFormat.VLLM_MLX, "vllm-mlx", "mlx"), (ListFormat.VLLM_MLX, "vllm", "mlx"),
+        (ListFormat.LLAMACPP, "llamacpp", "gguf"), (ListFormat.DOCKER_MODEL_RUNNER, "docker", "gguf"),
+        (ListFormat.OMLX, "omlx", "mlx"), (OPENAI, "organization_owner", ""),
+    ],
+)  # fmt: skip
+def test_it_takes_a_servers_own_name_for_no_owner(list_format, own, file_format):
+    models = parse(list_format, {"data": [{"id": "a", "owned_by": own}, {"id": "b", "owned_by": "someone"}]})
+    assert [(m.owner, m.file_format) for m in models] == [("", file_format), ("someone", file_format)]
+
+
+def test_it_reads_states_of_a_llamacpp_router():
+    models = parse(ListFormat.LLAMACPP, {"data": [
+        {"id": "a", "status": {"value": "loaded"}}, {"id": "b", "status": {"value": "unloaded"}},
+        {"id": "c", "status": {"value": "odd"}}, {"id": "d", "status": "loaded"},
+    ]})  # fmt: skip
+    assert [m.state for m in models] == ["loaded", "not-loaded", "", ""]
+
+
+@pytest.mark.parametrize("list_format", [OPENAI, ListFormat.LLAMACPP])
+def test_it_reads_a_llamacpp_listing_whatever_its_meta(list_format):
+    models = parse(list_format, {
         "models": [{"name": "m.gguf", "size": ""}],
         "data": [{"id": "m.gguf", "owned_by": "llamacpp", "created": 1750000000,
-                  "meta": {"vocab_type": True, "n_ctx_train": 131072, "size": 4912898304}}],
+                  "meta": {"vocab_type": True, "n_ctx_train": 131072, "size": 4912898304,
+                           "n_params": 8030261312}}],
     })  # fmt: skip
     assert [(m.name, m.context_length, m.size_bytes) for m in models] == [("m.gguf", 131072, 4912898304)]
+    assert models[0].parameter_size == "8b"
 
 
 @pytest.mark.parametrize("value", [None, 1.5, True, [], {}, "x" * 1000, -3, 2**70, "\x00"])
@@ -111,9 +173,17 @@ def test_it_keeps_a_name_that_comes_twice_once():
 
 @pytest.mark.parametrize("list_format", list(ListFormat))
 def test_it_reads_capabilities(list_format):
-    entry = {"id": "m", "name": "m", "capabilities": ["vision", 3, "", "x" * 41, "tools"]}
+    if list_format is ListFormat.LEMONADE:  # has labels instead
+        return
+    entry = {"id": "m", "name": "m", "capabilities": ["vision", 3, "", "x" * 41, "function-calling", "completion"]}
     (model,) = parse(list_format, {"data": [entry], "models": [entry]})
-    assert model.capabilities == ("vision", "tools")
+    assert model.capabilities == ("chat", "vision", "tools")
+
+
+def test_it_reads_capabilities_given_as_yes_and_no():
+    words = {"completion_chat": True, "function_calling": True, "vision": False, "fine_tuning": "no"}
+    (model,) = parse(OPENAI, {"data": [{"id": "m", "capabilities": words}]})
+    assert model.capabilities == ("chat", "tools")
 
 
 def test_it_takes_null_and_empty_lists_as_no_models():
@@ -136,7 +206,24 @@ def test_it_refuses_what_is_no_listing(body):
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 keys = st.text() | st.sampled_from(
-    ["data", "models", "id", "name", "details", "meta", "created", "modified_at", "size", "capabilities", "type"]
+    [
+        "data",
+        "models",
+        "id",
+        "name",
+        "details",
+        "meta",
+        "created",
+        "modified_at",
+        "size",
+        "capabilities",
+        "type",
+        "labels",
+        "checkpoint",
+        "recipe",
+        "status",
+        "families",
+    ]
 )
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=10)
 listings = st.fixed_dictionaries({"data": st.lists(st.dictionaries(keys, values)), "models": st.lists(values)})
