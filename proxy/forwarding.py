@@ -105,6 +105,8 @@ async def _try_in_turn(inbound: Inbound, decision: Decision, visit: Visit, diale
     failure: Failure | None = None
     try:
         while any(tiers):
+            if held is not None and not _have_room(tiers):
+                break  # waiting in line while holding a place could block others that do the same
             attempt = await _take_place(tiers, policy, visit, inbound.client)
             if attempt is None:
                 continue
@@ -154,6 +156,10 @@ async def _take_place(tiers: Tiers, policy: Policy, visit: Visit, client: str) -
     endpoint = _take_out(tiers, slot.endpoint_id)
     visit.settle(endpoint.id, now)
     return live.open_attempt(endpoint, slot)
+
+
+def _have_room(tiers: Tiers) -> bool:
+    return any(live.queue.has_room(each.id) for tier in tiers for each in tier)
 
 
 async def _wait_for_place(tiers: Tiers, client: str) -> Slot:

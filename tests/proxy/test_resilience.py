@@ -167,3 +167,16 @@ async def test_it_answers_503_when_the_line_is_full_or_too_slow(proxy: Proxy, se
         first.leave()
         await first.done()
         await proxy.settled()
+
+
+async def test_it_never_waits_in_line_with_a_place_in_hand(proxy: Proxy) -> None:
+    busy = json_reply({"error": {"message": "loading"}}, 503)
+    slow = Reply(503, [(b"Content-Type", b"application/json")], busy.body, before=0.2)
+    async with ScriptedBackend(slow) as one, ScriptedBackend(slow) as two:
+        await proxy.add(one.url, name="one", max_concurrent=1)
+        await proxy.add(two.url, name="two", max_concurrent=1)
+        opened = [proxy.open("POST", CHAT, {"model": "m"}) for _ in range(2)]
+        answers = [await each.done(within=5) for each in opened]
+        assert [each.status for each in answers] == [503, 503]
+        assert [each.json()["error"] for each in answers] == [{"message": "loading"}] * 2
+        await proxy.settled()
