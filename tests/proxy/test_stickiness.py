@@ -43,7 +43,7 @@ def key_of(*sources: KeySource, length: int = 512, **request: Any) -> str | None
     key = find_key(
         make_inbound(**request), make_rules(key_sources=sources or EVERY_SOURCE, prefix_hash_bytes=length)
     )
-    return key and key.text
+    return key.text if key else None
 
 
 def told(visit: Visit) -> dict[str, str]:
@@ -77,12 +77,16 @@ def test_it_writes_keys_in_the_form_of_their_source(source, request_, key):
 
 @pytest.mark.parametrize("source", EVERY_SOURCE)
 def test_it_finds_no_key_where_the_request_has_nothing_for_it(source):
-    request = {"headers": [(b"x-olla-session-id", b""), (b"authorization", b"")], "client": "", "model": "m"}
+    request: dict[str, Any] = {
+        "headers": [(b"x-olla-session-id", b""), (b"authorization", b"")],
+        "client": "",
+        "model": "m",
+    }
     assert key_of(source, **request) is None
 
 
 def test_it_takes_the_first_source_that_knows():
-    request = {"headers": [AUTHORIZATION], "model": "m"}
+    request: dict[str, Any] = {"headers": [AUTHORIZATION], "model": "m"}
     assert key_of(KeySource.SESSION_HEADER, KeySource.AUTH_HEADER, KeySource.IP, **request) == (
         "auth:bd95cc3ab55faccc:m"
     )
