@@ -101,6 +101,32 @@ class Conf:
         100, "Requests that may wait while every endpoint has as many as it may take at once.", minimum=0
     )
     queue_timeout: float = option(30.0, "Seconds a request may wait there.", minimum=0)
+    translators_anthropic_enabled: bool = option(
+        True, "Answer Anthropic's Messages API under /olla/anthropic; off, those addresses are 404."
+    )
+    translators_anthropic_passthrough_enabled: bool = option(
+        True, "Pass Messages requests untouched to endpoints that speak that API; off, all are translated."
+    )
+    translators_anthropic_max_message_size: int = option(
+        10 * MIB, "Largest Messages request in bytes; 0 is OLLA_MAX_BODY_SIZE alone.", minimum=0
+    )
+    translators_anthropic_clamp_max_tokens: bool = option(
+        False, "Cut `max_tokens` of translated requests to what the model's window leaves, where it is known."
+    )
+    translators_anthropic_live_arguments: bool = option(
+        False, "Stream tool arguments of translated answers as they come, unchecked, instead of whole."
+    )
+    translators_anthropic_start_after: float = option(
+        20.0,
+        "Seconds a streamed Messages request waits for a backend before its answer begins with pings; 0 is never.",
+        minimum=0,
+    )
+    translators_anthropic_ping_interval: float = option(
+        12.0, "Seconds of silence after which a stream of Anthropic events gets a ping.", minimum=0.1
+    )
+    translators_anthropic_count_timeout: float = option(
+        1.5, "Seconds count_tokens waits for an endpoint's own tokenizer before it estimates.", minimum=0.05
+    )
     discovery_interval: float = option(300.0, "Seconds between model discoveries of an endpoint.", minimum=5)
     discovery_timeout: float = option(30.0, "Seconds one model discovery may take.", minimum=0.1)
     probe_concurrency: int = option(32, "Endpoints probed at once.", minimum=1)
@@ -212,3 +238,9 @@ setting_changed.connect(_forget, dispatch_uid="endpoints.conf")
 def installation_id() -> str:
     """A short name of this installation that reveals nothing: the same in all its processes, other elsewhere."""
     return salted_hmac("olla.installation", "id", secret=settings.SECRET_KEY).hexdigest()[:12]
+
+
+@lru_cache(maxsize=1)
+def thinking_key() -> bytes:
+    """The key that signs thinking blocks of translated answers, so that they are known when they come back."""
+    return salted_hmac("olla.thinking", "key", secret=settings.SECRET_KEY, algorithm="sha256").digest()

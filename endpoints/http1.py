@@ -81,6 +81,22 @@ class Answer:
             self._connection.resume_reading()
         return data
 
+    async def arrives(self, within: float, since: float) -> bool:
+        """Whether the next piece, the end or a failure is here; waits for one at most `within` seconds.
+
+        The idle limit runs from `since` (monotonic), so that waiting in several steps does not stretch it.
+        """
+        if not self._has_news():
+            timer = self._loop.call_later(within, self.wake)
+            try:
+                await self._wait(self.limits.idle, since)
+            finally:
+                timer.cancel()
+        return self._has_news()
+
+    def _has_news(self) -> bool:
+        return bool(self._reader.pieces) or self.failure is not None or self._reader.complete
+
     async def read(self) -> bytes:
         """The rest of the body, whole; without a wait when it is already here."""
         if self._reader.complete:
@@ -166,11 +182,11 @@ class Answer:
             scope, self.interrupt = self.interrupt, None
             scope.reschedule(self._loop.time())
 
-    async def _wait(self, limit: float) -> None:
+    async def _wait(self, limit: float, since: float | None = None) -> None:
         if self._waiter is not None:
             raise RuntimeError("Two tasks read one answer.")
         self._waiter = self._loop.create_future()
-        self.deadline = monotonic() + limit if limit else inf
+        self.deadline = (monotonic() if since is None else since) + limit if limit else inf
         try:
             await self._waiter
         except asyncio.CancelledError:

@@ -26,7 +26,7 @@ from django.utils.module_loading import import_string
 from endpoints import tasks
 from endpoints.conf import conf
 from olla_site.server.aborting import AbortResponse
-from proxy.errors import ErrorCode, OllaError, build_error_body, choose_shape
+from proxy.errors import ErrorCode, OllaError, build_error_body, choose_shape, shape_headers, shown_status
 from proxy.inbound import get_header
 from proxy.relay import RelayResponse
 from proxy.request_id import choose_request_id
@@ -198,13 +198,16 @@ async def read_body(receive: Receive) -> bytes:
 
 def error_answer(error: OllaError, path: str, request_id: str) -> HttpResponse:
     """The response an error becomes."""
+    shape = choose_shape(path)
     answer = HttpResponse(
-        build_error_body(error, request_id, choose_shape(path)),
-        status=error.status,
+        build_error_body(error, request_id, shape),
+        status=shown_status(error, shape),
         content_type="application/json",
     )
     for name, value in error.headers:
         answer[name.decode("latin-1")] = value.decode("latin-1")
+    for field, text in shape_headers(error, request_id, shape):
+        answer[field] = text
     answer["X-Olla-Request-ID"] = request_id
     answer["X-Content-Type-Options"] = "nosniff"
     return answer

@@ -14,6 +14,8 @@ from enum import StrEnum
 
 import msgspec
 
+from translation.errors import choose_kind
+
 
 class ErrorCode(StrEnum):
     """Every `code` an answer of ours can carry."""
@@ -86,6 +88,12 @@ _TYPES = {
 }
 
 
+# Anthropic's clients know a word for a server that is full, and one for a request that ran out of time.
+_ANTHROPIC_STATUSES = {ErrorCode.QUEUE_FULL: 529, ErrorCode.OVERLOADED: 529, ErrorCode.UPSTREAM_TIMEOUT: 504}
+# Official SDKs send every 5xx again; these would fail again.
+_PERMANENT = frozenset({501, 508})
+
+
 class ErrorShape(StrEnum):
     """Which client reads the error: OpenAI's object, Ollama's string or Anthropic's envelope."""
 
@@ -116,6 +124,21 @@ class OllaError(Exception):
         self.headers = headers
         self.endpoint = endpoint
         self.status = status or STATUSES[code]
+
+
+def shown_status(error: OllaError, shape: ErrorShape) -> int:
+    """The status an error has in a client's shape."""
+    if shape is ErrorShape.ANTHROPIC and error.status == STATUSES[error.code]:
+        return _ANTHROPIC_STATUSES.get(error.code, error.status)
+    return error.status
+
+
+def shape_headers(error: OllaError, request_id: str, shape: ErrorShape) -> tuple[tuple[str, str], ...]:
+    """The headers that clients of a shape expect with an error."""
+    if shape is not ErrorShape.ANTHROPIC:
+        return ()
+    permanent = (("x-should-retry", "false"),) if error.status in _PERMANENT else ()
+    return (("request-id", request_id), *permanent)
 
 
 def error_type(status: int) -> str:
@@ -151,7 +174,7 @@ def build_error_body(error: OllaError, request_id: str, shape: ErrorShape = Erro
         return msgspec.json.encode({"error": message, "code": error.code, "olla_context": context})
     kind = error_type(error.status)
     if shape is ErrorShape.ANTHROPIC:
-        detail = {"type": kind, "message": message}
+        detail = {"type": choose_kind(shown_status(error, shape)), "message": message}
         return msgspec.json.encode(
             {"type": "error", "error": detail, "request_id": request_id, "olla_context": context}
         )

@@ -67,7 +67,8 @@ SANDBOX = (
 EXPOSED = (
     "X-Olla-Request-ID", "X-Olla-Endpoint", "X-Olla-Backend-Type", "X-Olla-Model", "X-Olla-Model-Used",
     "X-Olla-Response-Time", "X-Olla-Routing-Strategy", "X-Olla-Routing-Decision", "X-Olla-Routing-Reason",
-    "X-Olla-Mode", "X-Olla-Sticky-Session", "X-Olla-Sticky-Key-Source", "X-Olla-Session-ID",
+    "X-Olla-Mode", "X-Olla-Translation-Warnings", "X-Olla-Usage", "X-Olla-Token-Count", "X-Olla-Sticky-Session",
+    "X-Olla-Sticky-Key-Source", "X-Olla-Session-ID",
     "X-Olla-Queue-Wait", "Retry-After",
 )  # fmt: skip
 

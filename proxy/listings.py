@@ -101,6 +101,51 @@ def _ollama_model(entry: CatalogueEntry) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What part of a list was asked for, as Anthropic's list parameters say it."""
+
+    limit: int = 20
+    after_id: str = ""
+    before_id: str = ""
+
+
+def anthropic_list(entries: Iterable[CatalogueEntry], page: Page) -> dict[str, Any]:
+    """Anthropic's `GET /v1/models` (its API reference, List Models). An unknown cursor begins at the start."""
+    found = list(entries)
+    names = [fold_model(entry.name) for entry in found]
+    if page.before_id and fold_model(page.before_id) in names:
+        end = names.index(fold_model(page.before_id))
+        start = max(0, end - page.limit)
+        more = start > 0
+    else:
+        after = fold_model(page.after_id)
+        start = names.index(after) + 1 if page.after_id and after in names else 0
+        end = start + page.limit
+        more = end < len(found)
+    data = [anthropic_model(entry) for entry in found[start:end]]
+    return {
+        "data": data,
+        "has_more": more,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+    }
+
+
+def anthropic_model(entry: CatalogueEntry) -> dict[str, Any]:
+    """One entry of Anthropic's model list; the window as far as it is known."""
+    windows = [listed.context_length for _, listed in entry.sources if listed.context_length]
+    return {
+        "type": "model",
+        "id": entry.name,
+        "display_name": entry.name,
+        "created_at": _rfc3339(entry.first.modified_at),
+        "lifecycle": "active",
+        "max_input_tokens": min(windows) if windows else None,
+        "max_tokens": None,
+    }
+
+
 def unified_list(entries: Iterable[CatalogueEntry], now: float) -> dict[str, Any]:
     """The product's own list: every model with where it is and what is known of it."""
     return {"object": "list", "data": [unified_model(entry, now) for entry in entries]}

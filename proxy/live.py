@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from endpoints import loading
 from endpoints.conf import conf
 from endpoints.snapshot import EndpointRecord, Snapshot
+from proxy.anthropic_record import AnthropicState
 from proxy.attempts import Attempt, Verdict
 from proxy.breaker import Breaker
 from proxy.queueing import Slot, SlotQueue
@@ -50,6 +51,7 @@ class Live:
     resting: dict[int, float] = field(default_factory=dict)  # until, in monotonic seconds
     breaker: Breaker = field(default_factory=lambda: Breaker(conf().breaker_threshold, conf().breaker_open_time))
     sticky: StickyTable = field(default_factory=lambda: StickyTable(sticky_rules()))
+    anthropic: AnthropicState = field(default_factory=AnthropicState)
     hang_ups: int = 0
     _cursors: Counter[tuple[int, int, int]] = field(default_factory=Counter)
 

@@ -2,13 +2,14 @@
 
 from django.urls import path, re_path
 
-from proxy import status_views, views
+from proxy import anthropic_views, status_views, views
 
 urlpatterns = [
     path("olla/models", views.models),
     path("olla/models/", views.models),
     path("olla/models/<path:name>", views.model),
     # Django's stubs know only its own responses; the API door answers with RelayResponse as well.
+    re_path(r"^olla/(?i:anthropic)(?P<rest>(?:/.*)?)\Z", anthropic_views.anthropic),  # type: ignore[arg-type]
     re_path(r"^olla/(?P<prefix>[^/]+)(?P<rest>(?:/.*)?)\Z", views.proxy),  # type: ignore[arg-type]
     path("internal/health", status_views.health),
     path("version", status_views.version),

@@ -23,7 +23,7 @@ from olla_site.server.limits import (
 from olla_site.server.request_head import RequestHead, RequestParser
 from olla_site.server.response_head import Asked, build_response_head
 from olla_site.server.websocket import hand_to_websocket
-from proxy.errors import OllaError, build_error_body, choose_shape
+from proxy.errors import OllaError, build_error_body, choose_shape, shape_headers, shown_status
 from proxy.request_id import choose_request_id
 
 if TYPE_CHECKING:
@@ -228,15 +228,18 @@ class HTTPProtocol(ClientConnection):
         method = head.method if head else "GET"
         request_id = exchange.request_id if exchange else choose_request_id(self._sent_request_id(head))
         path = head.path if head else ""
-        body = build_error_body(error, request_id, choose_shape(path))
+        shape = choose_shape(path)
+        body = build_error_body(error, request_id, shape)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"x-olla-request-id", request_id.encode("ascii")),
             *error.headers,
+            *((name.encode(), value.encode("ascii")) for name, value in shape_headers(error, request_id, shape)),
         ]
         asked = Asked(method, "1.1", keep_alive=False)
-        answer = build_response_head(error.status, headers, asked, whole=len(body), date=self.server.date_line)
+        status = shown_status(error, shape)
+        answer = build_response_head(status, headers, asked, whole=len(body), date=self.server.date_line)
         self.write(answer.data if answer.empty else answer.data + body)
         self._log_refusal(error, request_id, head, len(body))
         self.close(refused=True)

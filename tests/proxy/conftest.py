@@ -84,9 +84,17 @@ class Proxy:
         now = timezone.now()
         EndpointHealth.objects.create(endpoint=endpoint, status=status, last_checked=now, next_check=now)
         DiscoveredModel.objects.bulk_create(DiscoveredModel(endpoint=endpoint, name=model) for model in models)
+        self._refresh()
+        return endpoint
+
+    async def refresh(self) -> None:
+        """Take up what a test wrote to the tables."""
+        await sync_to_async(self._refresh)()
+
+    @staticmethod
+    def _refresh() -> None:
         Revision.bump()
         loading.refresh(force=True)
-        return endpoint
 
     def open(
         self, method: str, path: str, body: Any = b"", headers: Sequence[tuple[str, str]] = (), query: bytes = b""

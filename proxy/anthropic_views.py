@@ -1,0 +1,177 @@
+"""`/olla/anthropic/...`: the Messages API of Anthropic's clients, over every endpoint there is."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from django.http import HttpResponse
+
+from endpoints import loading
+from endpoints.conf import conf
+from endpoints.snapshot import ANTHROPIC, fold_model
+from proxy import listings
+from proxy.anthropic_counting import count_tokens
+from proxy.anthropic_dialect import MessagesCall, speak_anthropic
+from proxy.anthropic_record import CallRecord
+from proxy.anthropic_translated import as_own_error
+from proxy.early_start import start_early
+from proxy.errors import ErrorCode, OllaError
+from proxy.expansion import expand_body
+from proxy.forwarding import forward
+from proxy.inbound import Inbound, get_header
+from proxy.live import live
+from proxy.relay import RelayResponse
+from proxy.views import APIRequest, build_inbound, json_answer, require_reading
+from translation.anthropic_request import AnthropicRequest, parse_count_request, parse_request
+from translation.errors import TranslationError
+from translation.mode import find_needs
+from translation.translator_stats import Outcome
+
+Answer = HttpResponse | RelayResponse
+Parse = Callable[[bytes], AnthropicRequest]
+
+# Clients put `/v1` before what a user gave them as base address, which may end in `/v1` or not.
+_VERSION = re.compile(r"^(?:/v1)+(?=/|\Z)")
+MESSAGES = "/v1/messages"
+_PROBED = frozenset({"", "/api/hello"})
+_MOST_LISTED = 1000
+
+
+async def anthropic(request: APIRequest, rest: str = "") -> Answer:
+    """Any address of this API."""
+    if not conf().translators_anthropic_enabled:
+        raise OllaError(ErrorCode.NOT_FOUND, "OLLA_TRANSLATORS_ANTHROPIC_ENABLED=0 has turned this API off.")
+    path = _VERSION.sub("", rest.rstrip("/"))
+    view = _VIEWS.get(path)
+    if view is not None:
+        return await view(request)
+    if path.startswith("/models/"):
+        require_reading(request)
+        return _identify(request, json_answer(_find_model(path.removeprefix("/models/"))))
+    if path in _PROBED:
+        require_reading(request)
+        return _identify(request, json_answer({}))
+    raise OllaError(ErrorCode.NOT_FOUND, f"There is nothing at {request.path[:200]}.")
+
+
+async def messages(request: APIRequest) -> Answer:
+    """`POST /v1/messages`: one message, whole or streamed, from whatever endpoint has the model."""
+    if request.method == "HEAD":
+        return _identify(request, json_answer({}))  # a client's look whether somebody is there
+    _require_post(request)
+    record = CallRecord(live.anthropic, time.monotonic())
+    try:
+        call = _read_call(request, record, parse_request)
+    except OllaError:
+        record.end(Outcome.REJECTED)
+        raise
+    record.streaming = call.request.stream
+    story = _tell(call)
+    after = conf().translators_anthropic_start_after
+    if call.request.stream and after:
+        return await start_early(story, call.inbound, after)
+    return await story
+
+
+async def _tell(call: MessagesCall) -> RelayResponse:
+    """Forward, and count what never came to an answer."""
+    try:
+        return await forward(call.inbound, speak_anthropic(call))
+    except OllaError:
+        call.record.end(Outcome.REJECTED)
+        raise
+    except asyncio.CancelledError:
+        call.record.end(Outcome.CLIENT_ABORT)
+        raise
+
+
+async def count(request: APIRequest) -> HttpResponse:
+    """`POST /v1/messages/count_tokens`; the header says where the number is from."""
+    _require_post(request)
+    call = _read_call(request, CallRecord(live.anthropic, time.monotonic()), parse_count_request)
+    try:
+        tokens, source, endpoint = await count_tokens(call)
+    except TranslationError as error:
+        raise as_own_error(error) from None
+    answer = json_answer({"input_tokens": tokens})
+    answer["X-Olla-Token-Count"] = source
+    if endpoint is not None:
+        answer["X-Olla-Endpoint"] = endpoint.name
+    return _identify(request, answer)
+
+
+async def models(request: APIRequest) -> HttpResponse:
+    """`GET /v1/models`: what can be used now, in pages."""
+    require_reading(request)
+    entries = [entry for entry in _catalogue() if entry.available]
+    return _identify(request, json_answer(listings.anthropic_list(entries, _parse_page(request))))
+
+
+_VIEWS: dict[str, Callable[[APIRequest], Awaitable[Answer]]] = {
+    "/messages": messages,
+    "/messages/count_tokens": count,
+    "/models": models,
+}
+
+
+def _read_call(request: APIRequest, record: CallRecord, parse: Parse) -> MessagesCall:
+    """The request as a record, checked. Raises OllaError."""
+    most = conf().translators_anthropic_max_message_size
+    if most and len(request.body) > most:
+        raise OllaError(ErrorCode.REQUEST_TOO_LARGE, f"The message is over {most} bytes.")
+    inbound = build_inbound(request, ANTHROPIC, time.monotonic())
+    # Guards, rules and retries judge one spelling of the path; each endpoint gets its own.
+    inbound = replace(inbound, path=MESSAGES, decoded_path=MESSAGES)
+    try:
+        parsed = parse(_read_body(inbound, most))
+        return MessagesCall(inbound, parsed, find_needs(parsed), record)
+    except TranslationError as error:
+        raise as_own_error(error) from None
+
+
+def _read_body(inbound: Inbound, most: int) -> bytes:
+    """The body as JSON text; a compressed one expanded. Raises OllaError."""
+    encoding = (get_header(inbound.headers, b"content-encoding") or b"").strip().lower()
+    if encoding in (b"", b"identity") or inbound.body.lstrip()[:1] == b"{":
+        return inbound.body
+    expanded = expand_body(inbound.body, encoding, most or conf().max_body_size)
+    if expanded is None:
+        raise OllaError(
+            ErrorCode.INVALID_REQUEST, "The request body is compressed in a way that is not read here."
+        )
+    return expanded
+
+
+def _require_post(request: APIRequest) -> None:
+    if request.method != "POST":
+        allow = ((b"Allow", b"POST"),)
+        raise OllaError(ErrorCode.METHOD_NOT_ALLOWED, "Only POST is answered here.", headers=allow)
+
+
+def _catalogue() -> list[listings.CatalogueEntry]:
+    return listings.build_catalogue(loading.current(), ANTHROPIC, live.view())
+
+
+def _find_model(name: str) -> dict[str, object]:
+    wanted = fold_model(name)
+    for entry in _catalogue():
+        if fold_model(entry.name) == wanted:
+            return listings.anthropic_model(entry)
+    raise OllaError(ErrorCode.MODEL_NOT_FOUND, f"No endpoint here has the model {name[:200]!r}.")
+
+
+def _parse_page(request: APIRequest) -> listings.Page:
+    """The list parameters. Raises OllaError(invalid_request)."""
+    limit = request.GET.get("limit") or "20"
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:5]) <= _MOST_LISTED:
+        raise OllaError(ErrorCode.INVALID_REQUEST, f"limit must be a number from 1 to {_MOST_LISTED}.")
+    return listings.Page(int(limit), request.GET.get("after_id", ""), request.GET.get("before_id", ""))
+
+
+def _identify(request: APIRequest, answer: HttpResponse) -> HttpResponse:
+    answer["request-id"] = request.request_id
+    return answer
