@@ -18,6 +18,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from endpoints import routing_admin  # noqa: F401 - registers its tables
 from endpoints.admin_actions import EndpointActions
 from endpoints.facts import describe_kind, gather_facts, health_of
 from endpoints.forms import EndpointForm
@@ -67,8 +68,8 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
     list_filter = ("state", "health__status", "backend_type", "auth_type")
     list_select_related = ("health",)
     list_per_page = 100
-    search_fields = ("name", "url", "notes", "health__last_error")
-    search_help_text = "Search name, URL, notes and last error."
+    search_fields = ("name", "url", "tags", "notes", "health__last_error")
+    search_help_text = "Search name, URL, tags, notes and last error."
     ordering = ("-priority", "name")
     save_on_top = False
     actions = ("probe_now", "discover_now", "drain", "resume", "disable")
@@ -77,7 +78,10 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
         (None, {"fields": ("name", "url", "backend_type", "state", "live")}),
         (
             "Choice",
-            {"fields": ("priority", "weight"), "description": "Which endpoint gets a request when several could."},
+            {
+                "fields": ("priority", "weight", "tags"),
+                "description": "Which endpoint gets a request when several could.",
+            },
         ),
         (
             "Credentials",

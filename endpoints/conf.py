@@ -19,6 +19,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.crypto import salted_hmac
 
+from endpoints.rules import RULE_STRATEGIES, Fallback, Policy
+
 MIB = 1024 * 1024
 
 
@@ -60,19 +62,19 @@ class Conf:
     load_balancer: str = option(
         "least-connections",
         "How one of several candidates is chosen: least-connections, priority or round-robin.",
-        choices=("least-connections", "priority", "round-robin"),
+        choices=tuple(Policy),
     )
     routing_strategy: str = option(
         "strict",
         "What to do when no endpoint that has the model can answer: strict (404 or 503), optimistic (see the "
         "fallback) or discovery (read the models anew first).",
-        choices=("strict", "optimistic", "discovery"),
+        choices=RULE_STRATEGIES,
     )
     fallback_behavior: str = option(
         "compatible_only",
         "Where optimistic and discovery may send a request whose model is not available: compatible_only and none "
         "refuse it, all tries every endpoint of the route.",
-        choices=("compatible_only", "all", "none"),
+        choices=tuple(Fallback),
     )
     discovery_refresh_on_miss: bool = option(
         False, "Let the discovery strategy read the endpoints' models anew when a model is missing."

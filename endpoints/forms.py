@@ -14,6 +14,7 @@ from endpoints.conf import conf
 from endpoints.lookup import own_address_test, resolve_hosts
 from endpoints.models import BACKEND_TYPES, Endpoint
 from endpoints.profiles import PROFILES, parse_backend_type
+from endpoints.rule_review import tidy_tags
 from endpoints.secrets import Secret
 from endpoints.validation import (
     URL_FIELDS,
@@ -159,7 +160,7 @@ class EndpointForm(_ModelForm):
             for name in ("model_include", "model_exclude", "notes")
         }
         fields = (
-            "name", "url", "backend_type", "state", "priority", "weight", "notes", "preserve_path",
+            "name", "url", "backend_type", "state", "priority", "weight", "tags", "notes", "preserve_path",
             "health_check_url", "model_url", "check_interval", "check_timeout", "model_include", "model_exclude",
             "auth_type", "auth_header", "auth_username", "auth_secret", "extra_headers", "forward_client_auth",
             "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "verify_tls", "ca_file",
@@ -192,6 +193,10 @@ class EndpointForm(_ModelForm):
             if name in data:
                 data[name] = "\n".join(parse_patterns(data[name]))
         return data
+
+    def clean_tags(self) -> str:
+        """Tags in one spelling."""
+        return tidy_tags(self.cleaned_data["tags"])
 
     def clean_ca_file(self) -> str:
         """The full path of a CA file named in the folder for them."""

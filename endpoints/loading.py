@@ -44,7 +44,17 @@ from endpoints.models import (
 )
 from endpoints.outgoing import Limits
 from endpoints.profiles import AUTO, profile_for
-from endpoints.rules import Condition, ConditionField, Operator, Rule, RuleAction
+from endpoints.rules import (
+    Condition,
+    ConditionField,
+    Fallback,
+    Operator,
+    Policy,
+    Rule,
+    RuleAction,
+    Strategy,
+    parse_tags,
+)
 from endpoints.secrets import Secret, SecretError, expand_placeholders
 from endpoints.snapshot import (
     DEFAULT_RETRY_STATUSES,
@@ -114,13 +124,19 @@ class Loader:
 
 
 def load_rules() -> list[Rule]:
-    """The enabled routing rules in their order."""
+    """The enabled routing rules in their order; one that makes no sense is logged and left out."""
     rows = RoutingRule.objects.filter(enabled=True).prefetch_related("conditions", "endpoints")
-    return [build_rule(row) for row in rows.order_by("order", "name")]
+    rules = []
+    for row in rows.order_by("order", "name"):
+        try:
+            rules.append(build_rule(row))
+        except ValueError as error:  # stored past the form
+            logger.warning("routing rule %s cannot be used: %s", row.name, error)
+    return rules
 
 
 def build_rule(row: RoutingRule) -> Rule:
-    """One rule as routing reads it."""
+    """One rule as routing reads it. Raises ValueError for words that are none of ours."""
     conditions = tuple(
         Condition(ConditionField(each.field), Operator(each.operator), each.value, each.header)
         for each in row.conditions.all()
@@ -132,17 +148,12 @@ def build_rule(row: RoutingRule) -> Rule:
         tags=parse_tags(row.tags),
         endpoint_ids=frozenset(each.pk for each in row.endpoints.all()),
         model=row.model,
-        policy=row.policy,
-        strategy=row.strategy,
-        fallback=row.fallback,
+        policy=Policy(row.policy) if row.policy else "",
+        strategy=Strategy(row.strategy) if row.strategy else "",
+        fallback=Fallback(row.fallback) if row.fallback else "",
         percentage=row.percentage or 0,
         message=row.message,
     )
-
-
-def parse_tags(text: str) -> frozenset[str]:
-    """Tags as typed, separated by commas."""
-    return frozenset(tag.strip() for tag in text.split(",") if tag.strip())
 
 
 def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mapping[str, str]) -> EndpointRecord:

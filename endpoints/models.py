@@ -6,69 +6,30 @@ the one Revision row in the same transaction, which is how web processes notice 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 
 from endpoints.fields import EncryptedTextField
 from endpoints.health import OperatorState, Status
 from endpoints.profiles import AUTO, PROFILES
-from endpoints.rules import ConditionField, Operator, RuleAction
+from endpoints.revision import Revision, RoutedQuerySet
+from endpoints.rules import RULE_STRATEGIES, ConditionField, Fallback, Operator, Policy, RuleAction
 
-
-class Revision(models.Model):
-    """One row whose number grows with every change that routing must see."""
-
-    number = models.BigIntegerField(default=0)
-
-    class Meta:
-        verbose_name = "revision"
-
-    def __str__(self) -> str:
-        return f"revision {self.number}"
-
-    @classmethod
-    def bump(cls) -> None:
-        """Count one change. Call inside the transaction that makes it."""
-        if not cls.objects.filter(pk=1).update(number=F("number") + 1):
-            cls.objects.get_or_create(pk=1, defaults={"number": 1})
-
-
-class RoutedQuerySet(models.QuerySet[Any]):
-    """A query set whose bulk changes bump the revision too (they send no signals)."""
-
-    def update(self, **values: Any) -> int:
-        with transaction.atomic():
-            count = super().update(**values)
-            Revision.bump()
-        return count
-
-    def bulk_create(self, objs: Iterable[Any], *args: Any, **kwargs: Any) -> list[Any]:
-        with transaction.atomic():
-            made = super().bulk_create(objs, *args, **kwargs)
-            Revision.bump()
-        return made
-
-    def bulk_update(self, objs: Iterable[Any], *args: Any, **kwargs: Any) -> int:
-        with transaction.atomic():
-            count = super().bulk_update(objs, *args, **kwargs)
-            Revision.bump()
-        return count
-
-    def delete(self) -> tuple[int, dict[str, int]]:
-        with transaction.atomic():
-            result = super().delete()
-            Revision.bump()
-        return result
+__all__ = [
+    "AuthType", "DiscoveredModel", "Endpoint", "EndpointHealth", "ForwardClientAuth", "ModelAlias", "ProberLease",
+    "Revision", "RoutingRule", "RuleCondition",
+]  # fmt: skip
 
 
 class RoutedModel(models.Model):
     """A table whose every change is seen by routing within about a second."""
+
+    routing_sees_changes = True
 
     objects: ClassVar[models.Manager[Any]] = RoutedQuerySet.as_manager()
 
@@ -118,10 +79,28 @@ class Endpoint(RoutedModel):
         "URL", max_length=500, help_text="For example http://gpu-1:11434. No user name or password in it."
     )
     backend_type = models.CharField("type", max_length=40, choices=BACKEND_TYPES, default=AUTO)
-    state = models.CharField(max_length=20, choices=STATES, default=OperatorState.ACTIVE.value)
+    state = models.CharField(
+        max_length=20, choices=STATES, default=OperatorState.ACTIVE.value,
+        help_text="Draining, maintenance: no new requests, open ones finish, still probed. Disabled: not probed.",
+    )  # fmt: skip
+    # Stays on once it has been carried out, which is how that is told from disabling by hand.
+    drain_then_disable = models.BooleanField(
+        "disable when drained",
+        default=False,
+        help_text="While draining: disable it once its last request has ended.",
+    )
+    maintenance_from = models.DateTimeField(
+        null=True, blank=True, help_text="An active endpoint gets no new requests from then on; empty is from now."
+    )
+    maintenance_until = models.DateTimeField(
+        null=True, blank=True, help_text="From then on it gets requests again; empty is until you change it."
+    )
     priority = models.PositiveIntegerField(default=100, help_text="Higher is preferred by the priority policy.")
     weight = models.FloatField(default=1.0, validators=[MinValueValidator(0.01)])
-    tags = models.CharField(max_length=300, blank=True, help_text="Separated by commas.")
+    tags = models.CharField(
+        max_length=300, blank=True,
+        help_text="Names that routing rules can use, separated by commas, for example gpu, on-site.",
+    )  # fmt: skip
     notes = models.TextField(blank=True)
 
     preserve_path = models.BooleanField(
@@ -166,7 +145,10 @@ class Endpoint(RoutedModel):
     max_concurrent = models.PositiveIntegerField(null=True, blank=True)
     requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
     verify_tls = models.BooleanField("verify TLS certificate", default=True)
-    ca_file = models.CharField("CA file", max_length=500, blank=True)
+    ca_file = models.CharField(
+        "CA file", max_length=500, blank=True,
+        help_text="Name of a PEM file in the folder OLLA_CA_DIR; empty trusts the system's authorities.",
+    )  # fmt: skip
 
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -194,6 +176,8 @@ class EndpointHealth(models.Model):
     models_checked = models.DateTimeField(null=True, blank=True)
     next_discovery = models.DateTimeField(default=timezone.now)
     models_error = models.CharField(max_length=500, blank=True)
+    # When a web process last had a request open to it while it was to be disabled once drained.
+    last_in_flight = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name = "endpoint health"
@@ -237,8 +221,13 @@ class DiscoveredModel(models.Model):
 class ModelAlias(RoutedModel):
     """A name clients may use for an ordered list of real models."""
 
-    name = models.CharField(max_length=500)
-    targets = models.TextField(help_text="Real model names, one a line; the first an endpoint has is used.")
+    name = models.CharField(
+        max_length=500,
+        help_text="What clients write as the model, for example fast-chat. Letter case does not count.",
+    )
+    targets = models.TextField(
+        help_text="Real model names, one a line, best first. An endpoint is sent the first of them that it has."
+    )
     one_model = models.BooleanField(
         "one model", default=False,
         help_text="These are names of one and the same model: a request for any of them may go to an endpoint "
@@ -250,8 +239,11 @@ class ModelAlias(RoutedModel):
         verbose_name_plural = "model aliases"
         ordering: ClassVar[list[str]] = ["name"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(Lower("name"), name="alias_name_unique_without_case")
-        ]
+            models.UniqueConstraint(
+                Lower("name"), name="alias_name_unique_without_case",
+                violation_error_message="There is an alias of this name already (letter case does not count).",
+            )
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         return self.name
@@ -270,29 +262,57 @@ RULE_ACTIONS = [
     (RuleAction.SPLIT.value, "Send a percentage to these tags or names"),
     (RuleAction.REJECT.value, "Refuse with a message"),
 ]
+POLICIES = [(policy.value, policy.value) for policy in Policy]
+STRATEGIES = [(strategy.value, strategy.value) for strategy in RULE_STRATEGIES]
+FALLBACKS = [(fallback.value, fallback.value) for fallback in Fallback]
 
 
 class RoutingRule(RoutedModel):
     """One rule: when all its conditions match, its action applies; the first matching rule wins."""
 
-    name = models.CharField(max_length=100, unique=True)
-    order = models.PositiveIntegerField(default=100)
+    name = models.CharField(max_length=100, unique=True, help_text="Shown in errors and traces.")
+    order = models.PositiveIntegerField(
+        default=100,
+        help_text="Rules are tried from the lowest number up; the first that matches is the only one used.",
+    )
     enabled = models.BooleanField(default=True)
     action = models.CharField(max_length=20, choices=RULE_ACTIONS)
-    tags = models.CharField(max_length=300, blank=True)
-    endpoints = models.ManyToManyField(Endpoint, blank=True)
-    model = models.CharField(max_length=500, blank=True)
-    policy = models.CharField(max_length=40, blank=True)
-    strategy = models.CharField(max_length=40, blank=True)
-    fallback = models.CharField(max_length=40, blank=True)
-    percentage = models.PositiveSmallIntegerField(null=True, blank=True)
-    message = models.CharField(max_length=500, blank=True)
+    tags = models.CharField(
+        max_length=300, blank=True,
+        help_text="Separated by commas, for example gpu, on-site: endpoints that have any of them.",
+    )  # fmt: skip
+    endpoints = models.ManyToManyField(
+        Endpoint, blank=True, help_text="Besides those with one of the tags, these endpoints."
+    )
+    model = models.CharField(
+        "model to send", max_length=500, blank=True,
+        help_text="A real model or an alias, for example llama3:8b. Endpoints are chosen by it.",
+    )  # fmt: skip
+    policy = models.CharField(
+        max_length=40, blank=True, choices=POLICIES, help_text="How one of several endpoints is chosen."
+    )
+    strategy = models.CharField(
+        max_length=40, blank=True, choices=STRATEGIES,
+        help_text="What to do when no endpoint that has the model can answer.",
+    )  # fmt: skip
+    fallback = models.CharField(
+        max_length=40, blank=True, choices=FALLBACKS,
+        help_text="Where the optimistic and discovery strategies may then send it; empty is as the settings say.",
+    )  # fmt: skip
+    percentage = models.PositiveSmallIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(99)],
+        help_text="1 to 99: this share goes to the endpoints named above, the rest to all others.",
+    )  # fmt: skip
+    message = models.CharField(
+        max_length=500, blank=True, help_text="What the client is told, with status 403. Empty names the rule."
+    )
 
     class Meta:
         ordering: ClassVar[list[str]] = ["order", "name"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(
-                condition=Q(percentage__isnull=True) | Q(percentage__lte=100), name="rule_percentage_up_to_100"
+                condition=Q(percentage__isnull=True) | Q(percentage__gte=1, percentage__lte=99),
+                name="rule_percentage_1_to_99",
             )
         ]
 
@@ -321,10 +341,25 @@ class RuleCondition(RoutedModel):
     """One condition of a rule: field, operator, value."""
 
     rule = models.ForeignKey(RoutingRule, on_delete=models.CASCADE, related_name="conditions")
-    field = models.CharField(max_length=20, choices=CONDITION_FIELDS)
-    header = models.CharField("header name", max_length=100, blank=True)
-    operator = models.CharField(max_length=20, choices=OPERATORS)
-    value = models.CharField(max_length=500)
+    field = models.CharField(
+        max_length=20, choices=CONDITION_FIELDS, help_text="What of the request is looked at."
+    )
+    header = models.CharField(
+        "header name", max_length=100, blank=True, help_text="For Header only, for example X-Team."
+    )
+    operator = models.CharField(
+        max_length=20, choices=OPERATORS, default=Operator.IS.value,
+        help_text="is compares the whole text, matches takes * and ?. Letter case never counts.",
+    )  # fmt: skip
+    value = models.CharField(
+        max_length=500,
+        help_text="For example llama* (model), openai (prefix), /v1/embeddings (path), 10.1.0.0/16 (client "
+        "network), vision (capability).",
+    )
+
+    class Meta:
+        verbose_name = "condition"
+        ordering: ClassVar[list[str]] = ["pk"]
 
     def __str__(self) -> str:
         return f"{self.field} {self.operator} {self.value}"

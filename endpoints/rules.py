@@ -27,6 +27,37 @@ class RuleAction(StrEnum):
     REJECT = "reject"
 
 
+class Policy(StrEnum):
+    """The load-balancing policies an operator can name."""
+
+    LEAST_CONNECTIONS = "least-connections"
+    PRIORITY = "priority"
+    ROUND_ROBIN = "round-robin"
+
+
+class Strategy(StrEnum):
+    """What to do when no endpoint that has the model can answer. ALIAS is how a resolved alias reports itself."""
+
+    STRICT = "strict"
+    OPTIMISTIC = "optimistic"
+    DISCOVERY = "discovery"
+    ALIAS = "alias"
+
+
+class Fallback(StrEnum):
+    """Where the optimistic and discovery strategies may send a request whose model is not available."""
+
+    COMPATIBLE_ONLY = "compatible_only"
+    ALL = "all"
+    NONE = "none"
+
+
+# What a condition on capabilities may name: what requests are looked at for.
+CAPABILITIES = ("tools", "vision", "embeddings")
+# What an operator may choose.
+RULE_STRATEGIES = (Strategy.STRICT, Strategy.OPTIMISTIC, Strategy.DISCOVERY)
+
+
 class ConditionField(StrEnum):
     """What of a request a condition looks at."""
 
@@ -128,9 +159,26 @@ class Rule:
         return endpoint_id in self.endpoint_ids or not self.tags.isdisjoint(tags)
 
 
+def parse_tags(text: str) -> frozenset[str]:
+    """Tags as typed, separated by commas; letter case does not count."""
+    return frozenset(tag.strip().casefold() for tag in text.split(",") if tag.strip())
+
+
 def choose_rule(rules: Sequence[Rule], facts: RuleFacts) -> Rule | None:
     """The first matching rule."""
     return next((rule for rule in rules if rule.matches(facts)), None)
+
+
+_BALANCED = re.compile(r"(?:[^\[\]]|\[[^\[\]]+\])*")
+
+
+def describe_bad_glob(pattern: str) -> str:
+    """What is wrong with a glob for people to read; empty when nothing is."""
+    if "**" in pattern:
+        return f"{pattern}: ** is not a pattern here; a single * already matches everything."
+    if not _BALANCED.fullmatch(pattern):
+        return f"{pattern}: every [ needs its ] with at least one character between."
+    return ""
 
 
 @lru_cache(maxsize=2048)

@@ -21,6 +21,8 @@ from endpoints.fields import UnreadableSecret
 from endpoints.findings import Finding, Severity, error, warning
 from endpoints.lookup import Addresses
 from endpoints.models import Endpoint
+from endpoints.rule_review import check_tags
+from endpoints.rules import describe_bad_glob
 from endpoints.secrets import Secret
 from endpoints.write_only import KEEP, NO_SECRET, SecretAction, SecretEdit, kept_header_names
 
@@ -45,6 +47,7 @@ class Draft:
     check_timeout: float = 2.0
     model_include: str = ""
     model_exclude: str = ""
+    tags: str = ""
     auth_type: str = "none"
     auth_header: str = ""
     auth_username: SecretEdit = KEEP
@@ -68,6 +71,7 @@ def review(draft: Draft, stored: Endpoint | None, around: Surroundings) -> list[
     return [
         *_check_name(draft.name),
         *(finding for field in URL_FIELDS for finding in check_url(field, getattr(draft, field), around)),
+        *check_tags("tags", draft.tags),
         *_check_times(draft),
         *check_patterns("model_include", draft.model_include),
         *check_patterns("model_exclude", draft.model_exclude),
@@ -217,10 +221,9 @@ def parse_patterns(text: str) -> list[str]:
 def check_patterns(field: str, text: str) -> Iterator[Finding]:
     """Patterns are shell globs: `*`, `?` and `[...]`, matched without regard to case."""
     for pattern in parse_patterns(text):
-        if "**" in pattern:
-            yield error(field, f"{pattern}: ** is not a pattern here; a single * already matches everything.")
-        elif not re.fullmatch(r"(?:[^\[\]]|\[[^\[\]]+\])*", pattern):
-            yield error(field, f"{pattern}: every [ needs its ] with at least one character between.")
+        fault = describe_bad_glob(pattern)
+        if fault:
+            yield error(field, fault)
         elif "," in pattern:
             yield error(field, f"{pattern}: write one pattern a line, without commas.")
         elif not pattern.isprintable():

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
+from endpoints.rules import CAPABILITIES
 from proxy.inbound import Inbound
 
-TOOLS = "tools"
-VISION = "vision"
-EMBEDDINGS = "embeddings"
+TOOLS, VISION, EMBEDDINGS = CAPABILITIES
 
 _TOOL_FIELDS = ("tools", "functions", "tool_choice", "function_call")
 _IMAGE_MARKS = (b'"image_url"', b'"input_image"', b'"type":"image"', b'"type": "image"')

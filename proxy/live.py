@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, fields
 
 from endpoints import loading
 from endpoints.conf import conf
+from endpoints.rules import Fallback, Strategy
 from endpoints.snapshot import EndpointRecord, Snapshot
 from proxy.anthropic_record import AnthropicState
 from proxy.attempts import Attempt, Verdict
 from proxy.breaker import Breaker
 from proxy.queueing import Slot, SlotQueue
-from proxy.routing import Fallback, Plan, Refresh, Strategy
+from proxy.routing import Plan, Refresh
 from proxy.sieve import DropReason, LiveView
 from proxy.stickiness import KeySource, StickyRules, StickyTable, find_unroutable
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from endpoints.profiles import PREFIXES, PROFILES
-from endpoints.rules import Rule, RuleAction, RuleFacts, choose_rule
+from endpoints.rules import Fallback, Rule, RuleAction, RuleFacts, Strategy, choose_rule
 from endpoints.snapshot import Alias, EndpointRecord, Snapshot, fold_model
 from proxy.capabilities import needed_capabilities
 from proxy.errors import ErrorCode
@@ -38,23 +38,6 @@ class Action(StrEnum):
     ROUTED = "routed"
     FALLBACK = "fallback"
     REJECTED = "rejected"
-
-
-class Strategy(StrEnum):
-    """What to do when no endpoint that has the model can answer. ALIAS is how a resolved alias reports itself."""
-
-    STRICT = "strict"
-    OPTIMISTIC = "optimistic"
-    DISCOVERY = "discovery"
-    ALIAS = "alias"
-
-
-class Fallback(StrEnum):
-    """Where the optimistic and discovery strategies may send a request whose model is not available."""
-
-    COMPATIBLE_ONLY = "compatible_only"
-    ALL = "all"
-    NONE = "none"
 
 
 class Refresh(StrEnum):

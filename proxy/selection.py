@@ -7,24 +7,18 @@ snapshot's stable order; `cursor` is a counter that the caller advances once per
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 
 from endpoints.health import STATUS_WEIGHTS
+from endpoints.rules import Policy
 from endpoints.snapshot import EndpointRecord
+
+__all__ = ["Policy", "choose_endpoint", "weight_of"]
 
 # The golden ratio as a fraction of 2**64: in whole numbers it stays exact however far the cursor has come.
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
 # A last-resort candidate (status stale or unknown) still needs some weight to be compared by.
 _LEAST_WEIGHT = 0.01
-
-
-class Policy(StrEnum):
-    """The load-balancing policies an operator can name."""
-
-    LEAST_CONNECTIONS = "least-connections"
-    PRIORITY = "priority"
-    ROUND_ROBIN = "round-robin"
 
 
 def weight_of(endpoint: EndpointRecord) -> float:

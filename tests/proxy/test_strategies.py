@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from endpoints.health import OperatorState, Status
-from endpoints.rules import Condition, ConditionField, Operator, Rule, RuleAction
+from endpoints.rules import Condition, ConditionField, Fallback, Operator, Rule, RuleAction, Strategy
 from endpoints.snapshot import Alias, EndpointRecord, ListedModel, Snapshot, build_snapshot
 from proxy.errors import ErrorCode
 from proxy.listings import build_catalogue
-from proxy.routing import Action, Fallback, Plan, Refresh, Strategy, route
+from proxy.routing import Action, Plan, Refresh, route
 from proxy.sieve import DropReason, LiveView
 from proxy.tracing import trace
 from tests.proxy.builders import NOW, make_endpoint, make_inbound, make_view
