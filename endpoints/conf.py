@@ -8,6 +8,7 @@ until Django's settings change. System checks (`endpoints/checks.py`) report val
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import math
 import os
 from collections.abc import Callable
@@ -24,9 +25,20 @@ from endpoints.rules import RULE_STRATEGIES, Fallback, Policy
 MIB = 1024 * 1024
 
 
-def option(default: Any, text: str, *, minimum: float | None = None, choices: tuple[str, ...] = ()) -> Any:
-    """Declare one setting: default, what it does (docs/configuration.md repeats it), least value or choices."""
-    return dataclasses.field(default=default, metadata={"help": text, "minimum": minimum, "choices": choices})
+def option(
+    default: Any,
+    text: str,
+    *,
+    minimum: float | None = None,
+    choices: tuple[str, ...] = (),
+    each: Callable[[str], object] | None = None,
+) -> Any:
+    """Declare one setting: default, what it does (docs/configuration.md repeats it), least value or choices.
+
+    `each` parses one item of a list and raises ValueError when it is not what is wanted.
+    """
+    rules = {"help": text, "minimum": minimum, "choices": choices, "each": each}
+    return dataclasses.field(default=default, metadata=rules)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,6 +168,26 @@ class Conf:
     trusted_proxies: tuple[str, ...] = option(
         (),
         "Networks (CIDR) of reverse proxies whose X-Forwarded-* headers are believed.",
+        each=ipaddress.ip_network,
+    )
+    # Requests: how many a client may send. 0 is no limit, each by itself.
+    global_requests_per_minute: int = option(
+        1000, "Requests forwarded a minute for all clients together; 0 is no limit.", minimum=0
+    )
+    per_ip_requests_per_minute: int = option(
+        100, "Requests forwarded a minute for one client address; 0 is no limit.", minimum=0
+    )
+    burst_size: int = option(
+        50, "Requests forwarded within one second for one client address; 0 is no limit.", minimum=0
+    )
+    per_ip_concurrent_requests: int = option(
+        0, "Requests of one client address being answered at once; 0 is no limit.", minimum=0
+    )
+    health_requests_per_minute: int = option(
+        1000, "Requests to /internal/health a minute for one client address; 0 is no limit.", minimum=0
+    )
+    openai_requests_per_minute: int = option(
+        200, "Requests a minute to an endpoint of type openai without a rate of its own; 0 is no limit.", minimum=0
     )
 
 
@@ -196,6 +228,9 @@ def parse_option(field: dataclasses.Field[Any], raw: object) -> Any:
     choices = field.metadata["choices"]
     if choices and not set(value if isinstance(value, tuple) else (value,)) <= set(choices):
         raise ValueError(f"choose {'from' if isinstance(value, tuple) else 'one of'} {', '.join(choices)}")
+    if parse_item := field.metadata["each"]:
+        for item in value:
+            parse_item(item)
     return value
 
 

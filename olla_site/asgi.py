@@ -24,6 +24,8 @@ from endpoints import loading
 from olla_site.handler import APIHandler, Receive, Scope, Send, error_answer, send_answer
 from olla_site.host_policy import is_allowed_host, is_own_origin
 from olla_site.static_files import build_static_app
+from proxy.admission import identify
+from proxy.client_identity import ClientIdentity, rewrite_scope
 from proxy.errors import ErrorCode, OllaError
 from proxy.inbound import get_header
 from proxy.live import live
@@ -34,9 +36,19 @@ MACHINE_PREFIXES = ("/olla/", "/internal/", "/v1/", "/api/")
 MACHINE_PATHS = frozenset({"/olla", "/internal", "/version"})
 
 
-@lru_cache(maxsize=256)
-def _host_passes(value: bytes) -> bool:
-    return is_allowed_host(value.decode("latin-1"))
+_host_passes = lru_cache(maxsize=256)(is_allowed_host)
+
+
+def find_refused_host(sent: bytes | None, client: ClientIdentity) -> str | None:
+    """The host name that the Host policy refuses, None when the request may be answered.
+
+    Behind a trusted proxy both the Host header and the forwarded host are judged: a page that came here under a
+    name of its own (DNS rebinding) can set the other one as it likes.
+    """
+    hosts = ["" if sent is None else sent.decode("latin-1")]
+    if client.via_proxy:
+        hosts.append(client.host)
+    return next((host for host in hosts if not _host_passes(host)), None)
 
 
 class Doors:
@@ -44,7 +56,7 @@ class Doors:
 
     def __init__(self) -> None:
         self._machine = APIHandler()
-        self._pages = build_static_app(ASGIHandler())
+        self._pages: Any = build_static_app(ASGIHandler())
         self._sockets = URLRouter([re_path("", refuse_socket)])  # type: ignore[arg-type]
         self._started = False
 
@@ -55,19 +67,22 @@ class Doors:
             await self._lifespan(receive, send)
             return
         self._start()
-        host = get_header(scope["headers"], b"host")
-        passes = host is not None and _host_passes(host)
+        client = identify(scope)
+        refused = find_refused_host(get_header(scope["headers"], b"host"), client)
         if kind == "websocket":
             # A browser sends its cookies with a socket to whoever's page opens it: the page must be ours.
-            may_open = passes and is_own_origin(get_header(scope["headers"], b"origin"), host or b"")
-            await (self._sockets if may_open else refuse_socket)(scope, receive, send)
+            own = is_own_origin(get_header(scope["headers"], b"origin"), client.host.encode("latin-1"))
+            may_open = refused is None and own
+            await (self._sockets if may_open else refuse_socket)(rewrite_scope(scope, client), receive, send)
             return
-        if not passes:
-            await refuse_host(scope, host or b"", send)
+        if refused is not None:
+            await refuse_host(scope, refused, send)
             return
         path = scope["path"]
-        door: Any = self._machine if path.startswith(MACHINE_PREFIXES) or path in MACHINE_PATHS else self._pages
-        await door(scope, receive, send)
+        if path.startswith(MACHINE_PREFIXES) or path in MACHINE_PATHS:
+            await self._machine(scope, receive, send)
+        else:
+            await self._pages(rewrite_scope(scope, client), receive, send)
 
     def _start(self) -> None:
         if not self._started:
@@ -93,9 +108,9 @@ async def refuse_socket(_scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close"})
 
 
-async def refuse_host(scope: Scope, host: bytes, send: Send) -> None:
+async def refuse_host(scope: Scope, host: str, send: Send) -> None:
     """Answer 400 to a Host this installation does not know, saying how to add it."""
-    name = host.decode("latin-1")[:200]
+    name = host[:200]
     error = OllaError(
         ErrorCode.INVALID_HOST,
         f"The host name {name!r} is not allowed here. Add it to OLLA_ALLOWED_HOSTS, or use an IP address.",

@@ -56,6 +56,9 @@ class APIRequest(ASGIRequest):
         self.path = self.path_info = scope["path"]
         self.script_name = ""
         self.raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
+        # What every answer to this request carries, and what is to be done once it has ended.
+        self.answer_headers: list[tuple[bytes, bytes]] = []
+        self.closers: list[Callable[[], None]] = []
         self.resolver_match = None
         self._body = body
         self._stream = io.BytesIO(body)
@@ -82,7 +85,7 @@ class APIHandler(ASGIHandler):
     def load_middleware(self, is_async: bool = True) -> None:
         """Build the chain of API_MIDDLEWARE, all of which must be async."""
         self._matches: dict[str, ResolverMatch] = {}
-        chain: Callable[[Any], Awaitable[Answer]] = self._view_or_error
+        chain: Callable[[Any], Awaitable[Answer]] = self._answer_view
         for path in reversed(settings.API_MIDDLEWARE):
             middleware = import_string(path)
             if not getattr(middleware, "async_capable", False):
@@ -116,8 +119,17 @@ class APIHandler(ASGIHandler):
                 raise
         finally:
             await watch.stop()
+            for close in request.closers:
+                close()
             if isinstance(answer, RelayResponse):
                 await answer.aclose()
+
+    async def _answer_view(self, request: APIRequest) -> Answer:
+        """The view's answer or its error, with the headers the request has collected on its way."""
+        answer = await self._view_or_error(request)
+        if request.answer_headers:
+            add_headers(answer, request.answer_headers)
+        return answer
 
     async def _view_or_error(self, request: APIRequest) -> Answer:
         """The view's answer, or the JSON of the exception it raised; carries the request id."""
@@ -211,6 +223,17 @@ def error_answer(error: OllaError, path: str, request_id: str) -> HttpResponse:
     answer["X-Olla-Request-ID"] = request_id
     answer["X-Content-Type-Options"] = "nosniff"
     return answer
+
+
+def add_headers(answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
+    """Set headers of ours, in place of any a backend sent under the same names."""
+    if isinstance(answer, RelayResponse):
+        names = {name.lower() for name, _ in headers}
+        answer.raw_headers = [pair for pair in answer.raw_headers if pair[0].lower() not in names]
+        answer.raw_headers += headers
+        return
+    for name, value in headers:
+        answer[name.decode("latin-1")] = value.decode("latin-1")
 
 
 async def send_answer(answer: Answer, method: str, send: Send) -> None:

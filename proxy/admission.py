@@ -1,18 +1,138 @@
-"""Who asks, and from where, as far as the request path needs it."""
+"""Who asks, and whether there is room for the request: the first stage of every forwarded one.
+
+Counts are kept in this process, on its event loop. What is refused here has cost no parsing.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, Protocol
 
-from proxy.inbound import RawHeaders, get_header
+from endpoints.conf import conf
+from endpoints.snapshot import EndpointRecord
+from proxy.client_identity import ClientIdentity, Networks, client_network, identify_client, parse_networks
+from proxy.errors import ErrorCode, OllaError
+from proxy.inbound import RawHeaders
+from proxy.rates import EndpointRates, OpenRequests, RateLimits, Refusal, RequestRates, Verdict
+
+OPENAI_TYPE = "openai"
+_IDENTITY = "olla.client"
+_MESSAGES = {
+    Refusal.CLIENT: "More than {limit} requests a minute came from your address.",
+    Refusal.BURST: "More than {burst} requests within one second came from your address.",
+    Refusal.TOTAL: "All clients together sent more than {limit} requests a minute.",
+}
 
 
-def client_address(scope: dict[str, Any]) -> str:
-    """The address of the peer, "" when the server does not know it."""
-    client = scope.get("client")
-    return client[0] if client else ""
+class Admittable(Protocol):
+    """What admission needs of a request of the API door."""
+
+    scope: dict[str, Any]
+    # Set on whatever answer the request gets.
+    answer_headers: RawHeaders
+    # Called once, when the answer has ended in whatever way.
+    closers: list[Callable[[], None]]
 
 
-def request_host(headers: RawHeaders) -> str:
-    """The Host header as sent."""
-    return (get_header(headers, b"host") or b"").decode("latin-1")
+class Admission:
+    """This process's counts."""
+
+    def __init__(self) -> None:
+        self.requests = RequestRates()
+        self.health = RequestRates()
+        self.open_requests = OpenRequests()
+        # Counted and asked by routing, once for each attempt.
+        self.endpoints = EndpointRates()
+
+    def admit(self, request: Admittable, now: float) -> ClientIdentity:
+        """Count a request that will be forwarded. Raises OllaError(rate_limited)."""
+        identity = identify(request.scope)
+        client = client_network(identity.address)
+        most = conf().per_ip_concurrent_requests
+        if most and not self.open_requests.open(client, most):
+            message = f"{most} requests from your address are being answered already."
+            raise OllaError(ErrorCode.RATE_LIMITED, message, headers=((b"Retry-After", b"1"),))
+        if most:
+            request.closers.append(partial(self.open_requests.close, client))
+        _take(self.requests, request, client, _limits(), now)
+        return identity
+
+    def admit_health(self, request: Admittable, now: float) -> None:
+        """Count a health request, by client: one that asks too often blinds no other. Raises OllaError."""
+        limits = RateLimits(client_per_minute=conf().health_requests_per_minute)
+        _take(self.health, request, client_network(identify(request.scope).address), limits, now)
+
+    def forget(self) -> None:
+        """Start every window anew."""
+        for rates in (self.requests, self.health, self.endpoints):
+            rates.forget()
+
+
+admission = Admission()
+
+
+def admit(request: Admittable) -> ClientIdentity:
+    """Count a request that will be forwarded, now. Raises OllaError(rate_limited)."""
+    return admission.admit(request, time.time())
+
+
+def endpoint_limit(endpoint: EndpointRecord) -> int:
+    """Requests a minute an endpoint may get: its own setting, else a default for OpenAI's API alone; 0 is none."""
+    if endpoint.requests_per_minute is not None:
+        return endpoint.requests_per_minute
+    return conf().openai_requests_per_minute if endpoint.backend_type == OPENAI_TYPE else 0
+
+
+def identify(scope: dict[str, Any]) -> ClientIdentity:
+    """The client of an ASGI connection, remembered in its scope."""
+    known: ClientIdentity | None = scope.get(_IDENTITY)
+    if known is None:
+        client = scope.get("client")
+        known = identify_client(
+            client[0] if client else "", scope.get("scheme", "http"), scope["headers"], _trusted_networks()
+        )
+        scope[_IDENTITY] = known
+    return known
+
+
+def _trusted_networks() -> Networks:
+    return _parse_once(conf().trusted_proxies)
+
+
+_parse_once = lru_cache(maxsize=4)(parse_networks)
+
+
+def _limits() -> RateLimits:
+    settings = conf()
+    return _limits_once(
+        settings.global_requests_per_minute, settings.per_ip_requests_per_minute, settings.burst_size
+    )
+
+
+_limits_once = lru_cache(maxsize=4)(RateLimits)
+
+
+def _take(rates: RequestRates, request: Admittable, client: str, limits: RateLimits, now: float) -> None:
+    """Count the request and put what is left on its answer, or refuse it."""
+    verdict = rates.take(client, limits, now)
+    if verdict.limit:
+        request.answer_headers.extend(build_rate_headers(verdict))
+    if verdict.refusal is not None:
+        message = _MESSAGES[verdict.refusal].format(limit=verdict.limit, burst=limits.client_per_second)
+        seconds = verdict.retry_after
+        raise OllaError(
+            ErrorCode.RATE_LIMITED,
+            f"{message} Try again in {seconds} {'second' if seconds == 1 else 'seconds'}.",
+            headers=((b"Retry-After", b"%d" % seconds),),
+        )
+
+
+def build_rate_headers(verdict: Verdict) -> RawHeaders:
+    """What a client may know of its minute."""
+    return [
+        (b"X-RateLimit-Limit", b"%d" % verdict.limit),
+        (b"X-RateLimit-Remaining", b"%d" % verdict.remaining),
+        (b"X-RateLimit-Reset", b"%d" % verdict.reset),
+    ]

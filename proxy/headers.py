@@ -70,6 +70,7 @@ EXPOSED = (
     "X-Olla-Mode", "X-Olla-Translation-Warnings", "X-Olla-Usage", "X-Olla-Token-Count", "X-Olla-Sticky-Session",
     "X-Olla-Sticky-Key-Source", "X-Olla-Session-ID",
     "X-Olla-Queue-Wait", "Retry-After",
+    "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
 )  # fmt: skip
 
 
@@ -140,10 +141,13 @@ def build_upstream_headers(
 
 def _forwarding_headers(inbound: Inbound, forwarded: list[bytes]) -> RawHeaders:
     client = inbound.client.encode("latin-1", "replace")
+    peer = inbound.peer.encode("latin-1", "replace") or client
     headers: RawHeaders = []
     if client:
+        # A trusted proxy may have told its client in another header.
+        hops = forwarded if forwarded or peer == client else [client]
         headers.append((b"X-Real-IP", client))
-        headers.append((b"X-Forwarded-For", b", ".join([*forwarded, client])))
+        headers.append((b"X-Forwarded-For", b", ".join([*hops, peer])))
     headers.append((b"X-Forwarded-Proto", inbound.scheme.encode("latin-1", "replace")))
     if inbound.host:
         headers.append((b"X-Forwarded-Host", inbound.host.encode("latin-1", "replace")))

@@ -70,6 +70,7 @@ class Inbound:
     request_id: str
     started: float  # monotonic seconds
     shape: ErrorShape = ErrorShape.OPENAI
+    peer: str = ""  # the other end of the connection: the client, or the last trusted proxy
 
     @property
     def model(self) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from django.http import HttpResponse
 
 from endpoints.profiles import PREFIXES
+from proxy.admission import admission
 from proxy.product import NAME, VERSION
 from proxy.views import APIRequest, json_answer, require_reading
 
@@ -12,6 +15,7 @@ from proxy.views import APIRequest, json_answer, require_reading
 async def health(request: APIRequest) -> HttpResponse:
     """`/internal/health`: this process answers, whatever its backends do."""
     require_reading(request)
+    admission.admit_health(request, time.time())
     return json_answer({"status": "healthy"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -14,7 +15,8 @@ from endpoints.conf import conf
 from endpoints.profiles import PREFIXES, PROFILES
 from endpoints.snapshot import UNIVERSAL, fold_model
 from proxy import listings
-from proxy.admission import client_address, request_host
+from proxy.admission import admit
+from proxy.client_identity import ClientIdentity
 from proxy.errors import ErrorCode, OllaError, choose_shape
 from proxy.forwarding import forward
 from proxy.inbound import INFERENCE, Inbound, RawHeaders, get_header, parse_body, parse_target
@@ -34,6 +36,8 @@ class APIRequest(Protocol):
     path: str
     raw_headers: RawHeaders
     request_id: str
+    answer_headers: RawHeaders
+    closers: list[Callable[[], None]]
     GET: dict[str, str]
 
     @property
@@ -53,7 +57,8 @@ async def proxy(request: APIRequest, prefix: str, rest: str = "") -> HttpRespons
         local = answer_listing(folded, rest.rstrip("/"))
         if local is not None:
             return local
-    return await forward(build_inbound(request, folded, started))
+    client = admit(request)
+    return await forward(build_inbound(request, folded, client, started))
 
 
 def refuse_as_code(headers: RawHeaders) -> None:
@@ -67,7 +72,7 @@ def refuse_as_code(headers: RawHeaders) -> None:
             raise OllaError(ErrorCode.FORBIDDEN_PATH, "Pages of this site load no code from backends.")
 
 
-def build_inbound(request: APIRequest, prefix: str, started: float) -> Inbound:
+def build_inbound(request: APIRequest, prefix: str, client: ClientIdentity, started: float) -> Inbound:
     """The request as a plain record. Raises OllaError for what cannot be forwarded."""
     scope = request.scope
     raw: bytes = scope.get("raw_path") or request.path.encode()
@@ -89,9 +94,10 @@ def build_inbound(request: APIRequest, prefix: str, started: float) -> Inbound:
         headers=headers,
         body=body,
         facts=parse_body(body, headers, inference=inference, limit=conf().max_body_size),
-        client=client_address(scope),
-        scheme=scope.get("scheme", "http"),
-        host=request_host(headers),
+        client=client.address,
+        peer=client.peer,
+        scheme=client.scheme,
+        host=client.host,
         request_id=request.request_id,
         started=started,
         shape=choose_shape(request.path),

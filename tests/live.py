@@ -16,6 +16,10 @@ from types import TracebackType
 ROOT = Path(__file__).resolve().parent.parent
 _BANNER = re.compile(r"listens on http://(\S+?):(\d+)/")
 _DEADLINE = 60.0
+# All test clients share one address.
+NO_LIMITS = {
+    f"OLLA_{name}": "0" for name in ("GLOBAL_REQUESTS_PER_MINUTE", "PER_IP_REQUESTS_PER_MINUTE", "BURST_SIZE")
+}
 
 
 class LiveServer:
@@ -47,6 +51,7 @@ class LiveServer:
             **{name: value for name, value in os.environ.items() if not name.startswith("OLLA_")},
             "DJANGO_SETTINGS_MODULE": "olla_site.settings",
             "OLLA_DATA_DIR": str(self.data_dir),
+            **NO_LIMITS,
             **(env or {}),
         }
         self.host = "127.0.0.1"

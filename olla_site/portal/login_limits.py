@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
 from django_ratelimit.decorators import ratelimit
+
+from proxy.client_identity import client_network
 
 # Guessing one account's password, and trying one password on many accounts.
 PER_ACCOUNT = "10/m"
 PER_ADDRESS = "60/m"
 
 
-def client_network(request: HttpRequest) -> str:
-    """The client's IPv4 address or IPv6 /64, which one subscriber usually has to himself."""
-    try:
-        address = ipaddress.ip_address(str(request.META.get("REMOTE_ADDR", "")).split("%", 1)[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
-    return str(address)
+def network_of(request: HttpRequest) -> str:
+    """The client's IPv4 address or IPv6 /64."""
+    return client_network(str(request.META.get("REMOTE_ADDR", "")))
 
 
 def by_account(group: str, request: HttpRequest) -> str:
     """One count for each address and user name."""
-    return f"{client_network(request)} {request.POST.get('username', '').strip().lower()[:150]}"
+    return f"{network_of(request)} {request.POST.get('username', '').strip().lower()[:150]}"
 
 
 def by_address(group: str, request: HttpRequest) -> str:
     """One count for each address."""
-    return client_network(request)
+    return network_of(request)
 
 
 def limit_logins(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

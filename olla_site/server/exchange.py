@@ -243,7 +243,8 @@ class Exchange:
         log = self.protocol.server.access_log
         if log.is_on():
             seconds = time.perf_counter() - self._began
-            client = self.protocol.client
+            identity = self.scope.get("olla.client")
+            client = (identity.address, 0) if identity else self.protocol.client
             log.add(
                 Finished(time.time(), self.request_id, client, self.request, status, self._sent, seconds, aborted)
             )

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.e2e.seed import ROOT, seed_database
-from tests.live import LiveServer
+from tests.live import NO_LIMITS, LiveServer
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MODEL = "bench"
+# Counted as by default, with limits that no measurement reaches.
+COUNTED = dict.fromkeys(NO_LIMITS, "1000000000")
 
 
 def cpu_seconds(pid: int) -> float:
@@ -60,7 +62,7 @@ def product(upstream: int, folder: Path, env: dict[str, str] | None = None) -> I
     """The product before one endpoint, without its prober."""
     rows = [{"name": "up", "url": f"http://127.0.0.1:{upstream}", "kind": "openai-compatible", "models": [MODEL]}]
     seed_database(folder, rows)
-    with LiveServer(data_dir=folder, env=env) as server:
+    with LiveServer(data_dir=folder, env={**COUNTED, **(env or {})}) as server:
         yield server
 
 
