@@ -11,13 +11,11 @@ from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from endpoints.conf import conf
-from endpoints.snapshot import EndpointRecord
 from proxy.client_identity import ClientIdentity, Networks, client_network, identify_client, parse_networks
 from proxy.errors import ErrorCode, OllaError
 from proxy.inbound import RawHeaders
-from proxy.rates import EndpointRates, OpenRequests, RateLimits, Refusal, RequestRates, Verdict
+from proxy.rates import OpenRequests, RateLimits, Refusal, RequestRates, Verdict
 
-OPENAI_TYPE = "openai"
 _IDENTITY = "olla.client"
 _MESSAGES = {
     Refusal.CLIENT: "More than {limit} requests a minute came from your address.",
@@ -43,8 +41,6 @@ class Admission:
         self.requests = RequestRates()
         self.health = RequestRates()
         self.open_requests = OpenRequests()
-        # Counted and asked by routing, once for each attempt.
-        self.endpoints = EndpointRates()
 
     def admit(self, request: Admittable, now: float) -> ClientIdentity:
         """Count a request that will be forwarded. Raises OllaError(rate_limited)."""
@@ -66,8 +62,8 @@ class Admission:
 
     def forget(self) -> None:
         """Start every window anew."""
-        for rates in (self.requests, self.health, self.endpoints):
-            rates.forget()
+        self.requests.forget()
+        self.health.forget()
 
 
 admission = Admission()
@@ -76,13 +72,6 @@ admission = Admission()
 def admit(request: Admittable) -> ClientIdentity:
     """Count a request that will be forwarded, now. Raises OllaError(rate_limited)."""
     return admission.admit(request, time.time())
-
-
-def endpoint_limit(endpoint: EndpointRecord) -> int:
-    """Requests a minute an endpoint may get: its own setting, else a default for OpenAI's API alone; 0 is none."""
-    if endpoint.requests_per_minute is not None:
-        return endpoint.requests_per_minute
-    return conf().openai_requests_per_minute if endpoint.backend_type == OPENAI_TYPE else 0
 
 
 def identify(scope: dict[str, Any]) -> ClientIdentity:

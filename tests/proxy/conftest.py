@@ -18,6 +18,7 @@ from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, Revision
 from endpoints.tasks import running_tasks
 from olla_site.handler import APIHandler
 from olla_site.server import AbortResponse
+from proxy.admission import admission
 from proxy.live import live
 from proxy.upstream import close_door, door
 
@@ -166,6 +167,7 @@ async def proxy(transactional_db: None) -> AsyncIterator[Proxy]:
     await close_door()
     loading.forget()
     live.reset()
+    admission.forget()
 
 
 def open_connections() -> int:
