@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.rates import SHARED_COUNTS, EndpointRates, OpenRequests, RateLimits, Refusal, RequestRates, endpoint_limit
+from proxy.rates import (
+    SHARED_COUNTS,
+    EndpointRates,
+    OpenRequests,
+    RateLimits,
+    Refusal,
+    RequestRates,
+    endpoint_limit,
+)
 
 MINUTE_STARTS = 1_750_000_020.0
 NOW = MINUTE_STARTS + 10.5
@@ -158,7 +166,7 @@ def test_it_locks_nobody_out_when_the_clock_is_set_back_far():
 def test_it_never_lets_more_pass_than_each_limit(steps):
     rates = RequestRates()
     limits = RateLimits(total_per_minute=60, client_per_minute=30, client_per_second=10)
-    now, seen = NOW, {}
+    now, seen = NOW, dict[tuple[object, ...], int]()
     for client, wait in steps:
         now += wait / 50
         if rates.take(client, limits, now).refusal is None:
