@@ -195,6 +195,8 @@ STORAGES = {
     "staticfiles": {"BACKEND": "olla_site.static_files.VersionedStorage"},
 }
 
+# Every record is cleaned of secrets when it is made, whoever handles it.
+LOGGING_CONFIG = "olla_site.redaction.configure_logging"
 LOG_LEVEL = env_text("OLLA_LOG_LEVEL", "INFO").upper()
 LOGGING = {
     "version": 1,

@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.canaries import watch
+
 # A busy machine must not fail a property; `make test-long` looks twenty times as hard.
 settings.register_profile("short", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("short"), max_examples=2000)
@@ -17,3 +19,24 @@ settings.load_profile("long" if os.environ.get("OLLA_TEST_SIZE") == "long" else 
 def long_form() -> bool:
     """Whether the larger sizes run (`make test-long`)."""
     return os.environ.get("OLLA_TEST_SIZE") == "long"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Look through all log output of the run for planted secrets."""
+    watch.install()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run when one was seen."""
+    if not watch.is_installed():
+        watch.seen.append("The watch was taken out of the loggers: nothing is proven.")
+    if watch.seen:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say where."""
+    if watch.seen:
+        terminalreporter.section("secrets in log output", red=True)
+        for line in watch.seen:
+            terminalreporter.write_line(line)

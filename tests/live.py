@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from tests.canaries import watch
+
 ROOT = Path(__file__).resolve().parent.parent
 _BANNER = re.compile(r"listens on http://(\S+?):(\d+)/")
 _DEADLINE = 60.0
@@ -120,7 +122,9 @@ class LiveServer:
                     self.process.wait(10)
                 except subprocess.TimeoutExpired:
                     self.process.kill()
-        return self.process.wait()
+        code = self.process.wait()
+        watch.look(self.output(), "output of the server under test")
+        return code
 
     def __enter__(self) -> LiveServer:
         return self.start()

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from olla_site.redaction import redact
 from olla_site.server.request_head import RequestHead
 
 logger = logging.getLogger("olla_site.access")
@@ -80,7 +81,7 @@ class AccessLog:
         for finished in pending:
             line = logging.LogRecord.__new__(logging.LogRecord)
             line.__dict__.update(_template.__dict__)
-            line.msg = msgspec.json.encode(build_line(finished)).decode()
+            line.msg = redact(msgspec.json.encode(build_line(finished)).decode())
             line.created = finished.now
             line.msecs = finished.now % 1 * 1000
             logger.handle(line)

@@ -1,7 +1,7 @@
 """`python -m tests.e2e.seed '<json>'`: a database with endpoints as a prober would have left them.
 
-Takes a list of {"name", "url", "kind", "models"}; runs in a process of its own, on the data folder of the
-environment. For servers under test that run without their prober.
+Takes a list of {"name", "url", "kind", "models"}, with other "columns" if wanted; runs in a process of its own, on
+the data folder of the environment. For servers under test that run without their prober.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def main(endpoints: list[dict[str, Any]]) -> None:
     later = timezone.now() + timedelta(days=1)
     for each in endpoints:
         endpoint, _ = Endpoint.objects.update_or_create(
-            name=each["name"], defaults={"url": each["url"], "backend_type": each["kind"]}
+            name=each["name"],
+            defaults={"url": each["url"], "backend_type": each["kind"], **each.get("columns", {})},
         )
         EndpointHealth.objects.update_or_create(
             endpoint=endpoint,

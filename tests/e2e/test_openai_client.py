@@ -12,6 +12,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from tests import canaries
 from tests.e2e.conftest import EMBED_MODEL, OLLAMA_MODEL, OPENAI_MODEL, SHARED_MODEL, Site, wait_until
 
 # (route, model, endpoint that has it, X-Olla-Backend-Type)
@@ -44,7 +45,9 @@ every_route = pytest.mark.parametrize(("route", "model", "endpoint", "kind"), RO
 
 
 def make_client(site: Site, route: str) -> Any:
-    return openai.OpenAI(base_url=f"{site.url}/olla/{route}", api_key="not-needed", max_retries=0, timeout=60)
+    return openai.OpenAI(
+        base_url=f"{site.url}/olla/{route}", api_key=canaries.OPENAI_KEY, max_retries=0, timeout=60
+    )
 
 
 @pytest.fixture
@@ -232,7 +235,7 @@ def test_it_stops_the_backend_when_the_client_leaves(site, client):
 
 async def test_it_serves_the_async_client(site):
     opened: Any = openai.AsyncOpenAI(
-        base_url=f"{site.url}/olla/openai/v1", api_key="not-needed", max_retries=0, timeout=60
+        base_url=f"{site.url}/olla/openai/v1", api_key=canaries.OPENAI_KEY, max_retries=0, timeout=60
     )
     async with opened as client:
         answer = await client.chat.completions.create(model=OLLAMA_MODEL, messages=SKY)
