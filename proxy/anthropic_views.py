@@ -14,6 +14,7 @@ from endpoints import loading
 from endpoints.conf import conf
 from endpoints.snapshot import ANTHROPIC, fold_model
 from proxy import listings
+from proxy.admission import admit
 from proxy.anthropic_counting import count_tokens
 from proxy.anthropic_dialect import MessagesCall, speak_anthropic
 from proxy.anthropic_record import CallRecord
@@ -120,10 +121,11 @@ _VIEWS: dict[str, Callable[[APIRequest], Awaitable[Answer]]] = {
 
 def _read_call(request: APIRequest, record: CallRecord, parse: Parse) -> MessagesCall:
     """The request as a record, checked. Raises OllaError."""
+    client = admit(request)
     most = conf().translators_anthropic_max_message_size
     if most and len(request.body) > most:
         raise OllaError(ErrorCode.REQUEST_TOO_LARGE, f"The message is over {most} bytes.")
-    inbound = build_inbound(request, ANTHROPIC, time.monotonic())
+    inbound = build_inbound(request, ANTHROPIC, client, time.monotonic())
     # Guards, rules and retries judge one spelling of the path; each endpoint gets its own.
     inbound = replace(inbound, path=MESSAGES, decoded_path=MESSAGES)
     try:

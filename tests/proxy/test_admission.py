@@ -128,6 +128,18 @@ async def test_it_counts_every_prefix_together(proxy, limits):
     assert [answer.status for answer in answers] == [404, 404, 429]
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+async def test_it_counts_anthropics_routes_with_the_others(proxy, limits, path):
+    limits(per_ip_requests_per_minute=1)
+    await proxy.chat()
+
+    answer = await proxy.call("POST", f"/olla/anthropic{path}", {**BODY, "max_tokens": 1})
+
+    assert answer.status == 429
+    assert answer.json()["error"]["type"] == "rate_limit_error"
+    assert answer.header("Retry-After")
+
+
 async def test_it_limits_health_by_itself(proxy, limits):
     limits(per_ip_requests_per_minute=1, health_requests_per_minute=2)
     await proxy.chat()
