@@ -7,7 +7,7 @@ of each request is prepared here once: the endpoints of a provider prefix, and t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from endpoints.addressing import TLS, Origin
@@ -18,10 +18,12 @@ from endpoints.outgoing import Limits
 from endpoints.profiles import PREFIXES, Profile, prefix_accepts
 from endpoints.rules import Rule
 from endpoints.secrets import Secret
+from endpoints.unify import Catalogue, build_catalogue
 
 UNIVERSAL = "proxy"  # the prefix of /olla/proxy, where every kind of endpoint may answer
 ANTHROPIC = "anthropic"  # the prefix of /olla/anthropic, where every kind may too
 DEFAULT_RETRY_STATUSES = frozenset({502, 503, 429})
+NO_CATALOGUE = Catalogue()
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # compared by identity: there is one of each
@@ -57,7 +59,7 @@ class EndpointRecord:
     max_concurrent: int | None
     requests_per_minute: int | None
     models: tuple[ListedModel, ...]
-    # Case-folded name -> name as the endpoint spells it.
+    # Case-folded name -> name as the endpoint spells it; in a snapshot also the names its models have elsewhere.
     model_names: Mapping[str, str] = field(default_factory=dict)
     # Why the endpoint cannot be used as configured (an unset variable, say); empty when it can.
     config_problem: str = ""
@@ -99,6 +101,7 @@ class Snapshot:
     by_prefix: Mapping[str, tuple[EndpointRecord, ...]] = field(default_factory=dict)
     # (prefix, case-folded model) -> every endpoint of the prefix that lists it.
     by_model: Mapping[tuple[str, str], tuple[EndpointRecord, ...]] = field(default_factory=dict)
+    catalogue: Catalogue = NO_CATALOGUE
 
 
 def fold_names(models: Iterable[ListedModel]) -> Mapping[str, str]:
@@ -121,7 +124,10 @@ def build_snapshot(
     rules: Iterable[Rule] = (),
 ) -> Snapshot:
     """Sort the endpoints and prepare the candidate sets of each prefix and model."""
-    ordered = tuple(sorted(endpoints, key=lambda each: (-each.priority, each.name, each.id)))
+    aliases = tuple(aliases)
+    listed = sorted(endpoints, key=lambda each: (-each.priority, each.name, each.id))
+    catalogue = build_catalogue(listed, {each.name: each.targets for each in aliases if each.one_model})
+    ordered = tuple(_with_other_names(each, catalogue.other_names.get(each.id, {})) for each in listed)
     by_prefix: dict[str, tuple[EndpointRecord, ...]] = {UNIVERSAL: ordered, ANTHROPIC: ordered}
     for prefix, profile_name in PREFIXES.items():
         by_prefix[prefix] = tuple(e for e in ordered if prefix_accepts(profile_name, e.backend_type))
@@ -139,7 +145,15 @@ def build_snapshot(
         by_id=MappingProxyType({each.id: each for each in ordered}),
         by_prefix=MappingProxyType(by_prefix),
         by_model=MappingProxyType({key: tuple(value) for key, value in by_model.items()}),
+        catalogue=catalogue,
     )
+
+
+def _with_other_names(endpoint: EndpointRecord, names: Mapping[str, str]) -> EndpointRecord:
+    """The endpoint, also reached by the names its models have elsewhere; its own names win."""
+    if names.keys() <= endpoint.model_names.keys():
+        return endpoint
+    return replace(endpoint, model_names=MappingProxyType({**names, **endpoint.model_names}))
 
 
 EMPTY = Snapshot(revision=-1, built_at=0.0)

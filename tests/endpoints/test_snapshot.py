@@ -10,7 +10,16 @@ import pytest
 
 from endpoints.health import OperatorState, Status
 from endpoints.profiles import PREFIXES
-from endpoints.snapshot import EMPTY, UNIVERSAL, Alias, ListedModel, build_snapshot, fold_model, fold_names
+from endpoints.snapshot import (
+    EMPTY,
+    UNIVERSAL,
+    Alias,
+    ListedModel,
+    Snapshot,
+    build_snapshot,
+    fold_model,
+    fold_names,
+)
 from tests.proxy.builders import NOW, make_endpoint, make_snapshot
 
 
@@ -40,10 +49,35 @@ def test_it_prepares_the_endpoints_of_every_model() -> None:
     one = make_endpoint("one", "ollama", models=["Llama3:latest", "x"])
     two = make_endpoint("two", "vllm", models=["llama3"], status=Status.OFFLINE)
     snapshot = make_snapshot(one, two)
-    assert snapshot.by_model[UNIVERSAL, "llama3"] == (one, two)
-    assert snapshot.by_model[UNIVERSAL, "llama3:latest"] == (one,)
-    assert snapshot.by_model["vllm", "llama3"] == (two,)
+    assert holders(snapshot, UNIVERSAL, "llama3") == {"one": "Llama3:latest", "two": "llama3"}
+    assert holders(snapshot, UNIVERSAL, "llama3:latest") == {"one": "Llama3:latest", "two": "llama3"}
+    assert holders(snapshot, "vllm", "llama3") == {"two": "llama3"}
     assert ("vllm", "x") not in snapshot.by_model
+
+
+def holders(snapshot: Snapshot, prefix: str, name: str) -> dict[str, str]:
+    """The endpoints a name reaches, each with the name it would be sent."""
+    return {each.name: each.model_names[name] for each in snapshot.by_model.get((prefix, name), ())}
+
+
+def test_it_reaches_one_model_by_each_of_its_names() -> None:
+    digest = "0123456789abcdef" * 4
+    fleet = [
+        make_endpoint("a", models=[ListedModel("llama3.1:8b", digest=digest), "other"]),
+        make_endpoint("b", models=[ListedModel("mine:latest", digest=digest)]),
+        make_endpoint("c", "vllm", models=["meta-llama/Llama-3.1-8B-Instruct"]),
+    ]
+    natives = {"a": "llama3.1:8b", "b": "mine:latest"}
+    plain = build_snapshot(1, NOW, fleet)
+    for name in ("llama3.1:8b", "mine:latest", "mine"):
+        assert holders(plain, UNIVERSAL, name) == natives
+    assert holders(plain, UNIVERSAL, "meta-llama/llama-3.1-8b-instruct").keys() == {"c"}
+    alias = Alias("llama-8b", ("llama3.1:8b", "meta-llama/Llama-3.1-8B-Instruct"), one_model=True)
+    joined = build_snapshot(1, NOW, fleet, [alias])
+    for name in ("llama3.1:8b", "mine", "meta-llama/llama-3.1-8b-instruct", "llama-8b"):
+        assert holders(joined, UNIVERSAL, name) == {**natives, "c": "meta-llama/Llama-3.1-8B-Instruct"}
+    assert holders(joined, "ollama", "meta-llama/llama-3.1-8b-instruct") == natives
+    assert [model.id for model in joined.catalogue.models] == ["llama-8b", "other"]
 
 
 @pytest.mark.parametrize(

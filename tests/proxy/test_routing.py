@@ -41,7 +41,7 @@ def decide(*endpoints: EndpointRecord, target: str = "/v1/chat/completions", **r
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
-        ("llama3", ["a", "b"]), ("llama3:latest", ["a"]), ("LLAMA3", ["a", "b"]), ("qwen/qwen3-8b", ["b"]),
+        ("llama3", ["a", "b"]), ("llama3:latest", ["a", "b"]), ("LLAMA3", ["a", "b"]), ("qwen/qwen3-8b", ["b"]),
         ("QWEN3:8B", ["a"]), ("gpt-4o", ["c"]), ("  gpt-4o ", ["c"]),
     ],
 )  # fmt: skip
