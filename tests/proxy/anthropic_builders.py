@@ -58,17 +58,22 @@ def chat_stream(**more: Any) -> Reply:
     return sse_reply(CHUNKS, **more)
 
 
+NATIVE_USAGE = {
+    "input_tokens": 11, "output_tokens": 3, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
+}  # fmt: skip
+
+
 def message(text: str = "Hi there", **more: Any) -> dict[str, Any]:
     """A whole Anthropic message."""
     return {
-        "id": "msg_native",
+        "id": "msg_01AbCdEfGhJkMnPqRsTuVwXy",
         "type": "message",
         "role": "assistant",
         "model": "m",
         "content": [{"type": "text", "text": text}],
         "stop_reason": "end_turn",
         "stop_sequence": None,
-        "usage": {"input_tokens": 11, "output_tokens": 3},
+        "usage": dict(NATIVE_USAGE),
         **more,
     }
 
@@ -84,7 +89,7 @@ def events(text: str = "Hi there") -> list[bytes]:
         {
             "type": "message_delta",
             "delta": {"stop_reason": "end_turn", "stop_sequence": None},
-            "usage": {"input_tokens": 11, "output_tokens": 3},
+            "usage": dict(NATIVE_USAGE),
         },
         {"type": "message_stop"},
     ]
