@@ -12,7 +12,15 @@ from pathlib import Path
 
 from tests.bench import measures
 from tests.bench.measures import JSON_BODY, STREAM_BODY, PacedStreams, percentile
-from tests.bench.processes import bare_relay, constant_upstream, product, resident_bytes
+from tests.bench.processes import (
+    bare_relay,
+    constant_upstream,
+    ollaserver_alone,
+    product,
+    resident_bytes,
+    uvicorn_alone,
+)
+from tests.translation import cost
 
 REPORT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 Row = tuple[str, str]
@@ -29,8 +37,8 @@ def measure(quick: bool) -> tuple[list[Row], list[float]]:
         relay = stack.enter_context(bare_relay(port))
         rows.append(("Memory at start", f"{resident_bytes(ours.pid) / 1e6:.0f} MB"))
         rows.append(("Memory of one open stream", f"{measures.memory_per_stream(ours, 256) / 1024:.1f} KB"))
-        cost, rate = measures.saturation(port, pid, measures.requests_of(JSON_BODY)[1], 8000 // scale)
-        rows.append(("Constant upstream alone", f"{cost:.0f} us CPU a request, {rate:.0f} requests/s"))
+        spent, rate = measures.saturation(port, pid, measures.requests_of(JSON_BODY)[1], 8000 // scale)
+        rows.append(("Constant upstream alone", f"{spent:.0f} us CPU a request, {rate:.0f} requests/s"))
         for name, body, total in (("JSON request", JSON_BODY, 4000), ("64-chunk stream", STREAM_BODY, 1200)):
             mine, theirs = measures.requests_of(body)
             result = measures.compare_cpu(
@@ -50,8 +58,30 @@ def measure(quick: bool) -> tuple[list[Row], list[float]]:
         for name, spread in (("staggered over 3 s", 3.0), ("all at one instant", 0.0)):
             paced = measures.paced_streams(ours, streams=streams, pace=50, spread=spread)
             rows.append((f"{streams} paced streams, {name}", describe_paced(paced)))
+        server, uvicorn = stack.enter_context(ollaserver_alone()), stack.enter_context(uvicorn_alone())
+        result = measures.compare_cpu(
+            (server, mine), (uvicorn, mine), total=8000 // scale, concurrency=32, turns=3 if quick else 7
+        )
+        rows.append(("Server alone: OllaServer, us CPU", result.product.text()))
+        rows.append(("Server alone: uvicorn, us CPU", result.yardstick.text()))
+        rows.append(("Server alone: ratio", result.ratio.text(".2f")))
+        rows += translation_rows()
         rows.append(("Memory at the end", f"{resident_bytes(ours.pid) / 1e6:.0f} MB"))
     return rows, alone
+
+
+def translation_rows() -> list[Row]:
+    """What the Anthropic translation adds."""
+    body = cost.conversation(50, 10_000)
+    size = f"{len(body) / 1e6:.1f} MB"
+    return [
+        ("Anthropic translation, text stream", f"{cost.chunk_cost(cost.text_chunks()) * 1e6:.1f} us CPU a chunk"),
+        ("Anthropic translation, tool stream", f"{cost.chunk_cost(cost.tool_chunks()) * 1e6:.1f} us CPU a chunk"),
+        (
+            f"Anthropic translation, request of {len(body) / 1e6:.1f} MB",
+            f"{cost.request_cost(body) * 1e3:.1f} ms CPU",
+        ),
+    ]
 
 
 def describe_latency(ordered: list[float]) -> str:

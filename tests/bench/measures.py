@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.bench.load import build_request, open_clients, run_load
-from tests.bench.processes import MODEL, cpu_seconds, resident_bytes
+from tests.bench.processes import MODEL, Served, cpu_seconds, resident_bytes
 from tests.bench.upstream import CHUNKS
 from tests.live import LiveServer
 
@@ -17,6 +17,9 @@ PRODUCT_PATH = "/olla/openai/v1/chat/completions"
 RELAY_PATH = "/v1/chat/completions"
 JSON_BODY = b'{"model":"%b","messages":[{"role":"user","content":"%b"}]}' % (MODEL.encode(), b"hello " * 60)
 STREAM_BODY = JSON_BODY.replace(b'{"model"', b'{"stream":true,"model"', 1)
+
+
+Measured = LiveServer | Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,8 @@ class Comparison:
 
 
 def compare_cpu(
-    ours: tuple[LiveServer, bytes],
-    yardstick: tuple[LiveServer, bytes],
+    ours: tuple[Measured, bytes],
+    yardstick: tuple[Measured, bytes],
     *,
     total: int,
     concurrency: int,

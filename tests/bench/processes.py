@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.seed import ROOT, seed_database
@@ -64,6 +66,37 @@ def product(upstream: int, folder: Path, env: dict[str, str] | None = None) -> I
     seed_database(folder, rows)
     with LiveServer(data_dir=folder, env={**COUNTED, **(env or {})}) as server:
         yield server
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that is measured: where it listens and its process id."""
+
+    port: int
+    pid: int
+
+
+@contextmanager
+def ollaserver_alone() -> Iterator[LiveServer]:
+    """OllaServer before an application that answers at once."""
+    with LiveServer(app="tests.bench.constant_app:application", env={"OLLA_LOG_LEVEL": "WARNING"}) as server:
+        yield server
+
+
+@contextmanager
+def uvicorn_alone() -> Iterator[Served]:
+    """uvicorn with its C parser before the same application, without an access log."""
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        port = listener.getsockname()[1]
+        listener.set_inheritable(True)
+        command = [sys.executable, "-m", "uvicorn", "tests.bench.constant_app:application", "--http", "httptools"]
+        command += ["--no-access-log", "--log-level", "error", "--fd", str(listener.fileno()), "--loop", "asyncio"]
+        process = subprocess.Popen(command, cwd=ROOT, pass_fds=[listener.fileno()])
+        try:
+            yield Served(port, process.pid)
+        finally:
+            process.terminate()
+            process.wait(10)
 
 
 @contextmanager
