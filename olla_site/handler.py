@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -109,7 +109,7 @@ class APIHandler(ASGIHandler):
 
     async def _answer(self, request: APIRequest, receive: Receive, send: Send) -> None:
         """Run the view and send its answer, until done or the client has left."""
-        watch = _Watch(receive)
+        watch = _Watch(request.scope, receive)
         answer: Answer | None = None
         try:
             answer = await self._chain(request)
@@ -167,20 +167,33 @@ class APIHandler(ASGIHandler):
 class _Watch:
     """Cancels the current task when the client leaves, and takes that cancellation back."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, scope: Mapping[str, Any], receive: Receive) -> None:
         self.client_left = False
         self._task = asyncio.current_task()
-        self._watcher = tasks.spawn(self._listen(receive), "client watch")
+        # OllaServer calls back; under any other server a task waits for the news.
+        self._on_leave = scope.get("olla.on_leave")
+        self._watcher: asyncio.Task[None] | None = None
+        if self._on_leave is None:
+            self._watcher = tasks.spawn(self._listen(receive), "client watch")
+        else:
+            self._on_leave(self._leave)
 
     async def _listen(self, receive: Receive) -> None:
         message = await receive()
-        if message["type"] == "http.disconnect" and self._task is not None:
+        if message["type"] == "http.disconnect":
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._task is not None:
             self.client_left = True
             self._task.cancel()
 
     async def stop(self) -> None:
         """End the watch. A cancellation it sent may still be on its way: it lands here and ends here."""
-        self._watcher.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        elif self._on_leave is not None:
+            self._on_leave(None)
         if not self.client_left or self._task is None:
             return
         with suppress(asyncio.CancelledError):

@@ -9,7 +9,7 @@ whole story of a decision on demand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -78,7 +78,7 @@ class Decision:
     refresh: bool = False
     # What the stages judged by, for the trace.
     native_names: Mapping[int, str] | None = None
-    capabilities: frozenset[str] = frozenset()
+    capabilities: Collection[str] = ()
 
     @property
     def candidates(self) -> Endpoints:
@@ -160,7 +160,8 @@ class _Judge:
         strategy = Strategy.ALIAS if names else self.plan.strategy
         if not names:
             names = native_names(self.snapshot, self.inbound.prefix, self.model)
-        question = Question(self.inbound, self.view, self.rule, names, needed_capabilities(self.inbound))
+        capabilities = needed_capabilities(self.inbound)
+        question = Question(self.inbound, self.view, self.rule, names, capabilities)
         holders = tuple(self.snapshot.by_id[each] for each in names)
         eligible = sift(holders, question, ELIGIBILITY, self.drops)
         if not eligible and not keep_unguarded(holders or self.members, question):
@@ -168,26 +169,26 @@ class _Judge:
             return self._nobody_eligible(question, holders)
         tiers = self._tiers(sift(eligible, question, AVAILABILITY, self.drops))
         if tiers:
-            return self._routed(strategy, names, tiers)
+            return self._routed(strategy, question, tiers)
         return self._missing(strategy, known=bool(eligible))
 
-    def _routed(self, strategy: Strategy, names: Mapping[int, str], tiers: tuple[Endpoints, ...]) -> Decision:
-        count = sum(len(tier) for tier in tiers)
-        asked = self.inbound.model or ""
-        reasons = {
-            Strategy.ALIAS: f'alias "{self.model}" resolved to {count} endpoint(s)',
-            Strategy.DISCOVERY: "model_found_no_refresh",
-        }
+    def _routed(self, strategy: Strategy, question: Question, tiers: tuple[Endpoints, ...]) -> Decision:
+        reason = "model_found"
+        if strategy is Strategy.ALIAS:
+            reason = f'alias "{self.model}" resolved to {sum(len(tier) for tier in tiers)} endpoint(s)'
+        elif strategy is Strategy.DISCOVERY:
+            reason = "model_found_no_refresh"
+        names, asked = question.native_names or {}, self.inbound.model or ""
         return Decision(
             Action.ROUTED,
             strategy,
-            reasons.get(strategy, "model_found"),
+            reason,
             tiers,
             {key: name for key, name in names.items() if name not in (asked, f"{asked}:latest")},
             self.rule,
             self.drops,
             native_names=names,
-            capabilities=needed_capabilities(self.inbound),
+            capabilities=question.capabilities,
         )
 
     def _missing(self, strategy: Strategy, *, known: bool) -> Decision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from olla_site.server.aborting import AbortResponse
@@ -36,6 +36,7 @@ class Exchange:
         "_headers",
         "_left",
         "_news",
+        "_on_leave",
         "_raw_head",
         "_sent",
         "_status",
@@ -63,6 +64,7 @@ class Exchange:
         self._left: int | None = None
         self._sent = 0
         self._news: asyncio.Event | None = None
+        self._on_leave: Callable[[], None] | None = None
         self._began = time.perf_counter()
 
     def _build_scope(self) -> dict[str, Any]:
@@ -81,10 +83,20 @@ class Exchange:
             "client": protocol.client,
             "server": protocol.host,
             "olla.request_id": self.request_id,
+            "olla.on_leave": self.on_leave,
         }
         if protocol.server.state:
             scope["state"] = protocol.server.state.copy()
         return scope
+
+    def on_leave(self, callback: Callable[[], None] | None) -> None:
+        """Have `callback` called when the client leaves before its answer is whole; None calls it off.
+
+        The same news as `http.disconnect`, without a task that waits for it in `receive`.
+        """
+        self._on_leave = callback
+        if self.gone and callback is not None:
+            callback()
 
     def start(self) -> None:
         """Run the application for this request as a task."""
@@ -130,6 +142,8 @@ class Exchange:
             return
         self.gone = True
         self._end()
+        if self._on_leave is not None:
+            self._on_leave()
         self.protocol.server.watch_orphan(self)
         self._log(self._status or _CLIENT_CLOSED, aborted=True)
 

@@ -78,7 +78,7 @@ def translation_rows() -> list[Row]:
         ("Anthropic translation, text stream", f"{cost.chunk_cost(cost.text_chunks()) * 1e6:.1f} us CPU a chunk"),
         ("Anthropic translation, tool stream", f"{cost.chunk_cost(cost.tool_chunks()) * 1e6:.1f} us CPU a chunk"),
         (
-            f"Anthropic translation, request of {len(body) / 1e6:.1f} MB",
+            f"Anthropic translation, request of {size}",
             f"{cost.request_cost(body) * 1e3:.1f} ms CPU",
         ),
     ]
