@@ -46,10 +46,10 @@ run: install
 	$(MANAGE) runserver $(PORT)
 
 test: $(VENV)/dev $(NPM_STAMP) check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-long: $(VENV)/dev $(NPM_STAMP) check
-	OLLA_TEST_SIZE=long $(BIN)/python -m pytest
+	OLLA_TEST_SIZE=long $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

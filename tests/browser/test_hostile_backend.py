@@ -64,7 +64,7 @@ PAGES: dict[str, Step] = {
     "large": hostile_reply(html("large") + FILLER),
     "streamed": hostile_reply(b"", chunks=[html("streamed"), 0.05, FILLER]),
     "gzip": Reply(200, [(b"Content-Type", b"text/html"), (b"Content-Encoding", b"gzip"), *HOSTILE_HEADERS],
-                  gzip.compress(html("gzip"))),
+                  gzip.compress(html("gzip"), mtime=0)),
 }  # fmt: skip
 WORKER = b"postMessage(1); onconnect = (event) => event.ports[0].postMessage(1);"
 # Those that a browser runs when no product stands before them.

@@ -38,7 +38,7 @@ SCRIPT: dict[str, Step] = {
     "/events": hostile_reply(b"", b"text/event-stream", chunks=EVENTS),
     "/lines": hostile_reply(b"", b"application/x-ndjson", chunks=[b"{}\n", 0.01, b"{}\n"]),
     "/no-type": hostile_reply(HTML, b""),
-    "/gzip": Reply(200, [(b"Content-Encoding", b"gzip"), *HOSTILE_HEADERS], gzip.compress(HTML)),
+    "/gzip": Reply(200, [(b"Content-Encoding", b"gzip"), *HOSTILE_HEADERS], gzip.compress(HTML, mtime=0)),
     "/named": Reply(200, [(b"Connection", b"X-Content-Type-Options, Content-Security-Policy, X-Olla-Endpoint")]),
     "/interim": Reply(interim=b"HTTP/1.1 103 Early Hints\r\nSet-Cookie: sessionid=evil\r\n\r\n", body=b"hi"),
     "/trailers": Reply(chunks=[b"hi"], trailers=HOSTILE_HEADERS),

@@ -331,14 +331,14 @@ GZIP = (b"content-encoding", b"gzip")
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [
-        (b"gzip", gzip.compress(CHAT)),
-        (b" GZip ", gzip.compress(CHAT)),
-        (b"x-gzip", gzip.compress(CHAT)),
-        (b"identity, gzip", gzip.compress(CHAT)),
+        (b"gzip", gzip.compress(CHAT, mtime=0)),
+        (b" GZip ", gzip.compress(CHAT, mtime=0)),
+        (b"x-gzip", gzip.compress(CHAT, mtime=0)),
+        (b"identity, gzip", gzip.compress(CHAT, mtime=0)),
         (b"deflate", zlib.compress(CHAT)),
         (b"deflate", zlib.compress(CHAT, wbits=-15)),
-        (b"gzip", gzip.compress(CHAT[:9]) + gzip.compress(CHAT[9:])),
-        (b"gzip", gzip.compress(b" ") + gzip.compress(CHAT) + b"\0\0"),
+        (b"gzip", gzip.compress(CHAT[:9], mtime=0) + gzip.compress(CHAT[9:], mtime=0)),
+        (b"gzip", gzip.compress(b" ", mtime=0) + gzip.compress(CHAT, mtime=0) + b"\0\0"),
         (b"gzip", CHAT),
         (b"identity", CHAT),
         (b"utf-8", CHAT),
@@ -350,20 +350,22 @@ def test_it_reads_a_body_whatever_its_coding_is_said_to_be(encoding: bytes, body
 
 
 def test_it_joins_several_content_encoding_headers() -> None:
-    assert parse(gzip.compress(CHAT), (b"content-encoding", b"identity"), GZIP).model == "llama3"
+    assert parse(gzip.compress(CHAT, mtime=0), (b"content-encoding", b"identity"), GZIP).model == "llama3"
 
 
 @pytest.mark.parametrize(
     "body",
-    [b"\x1f\x8b\x08", b"not gzip", gzip.compress(CHAT)[:-9], gzip.compress(CHAT) + b"trailing",
-     gzip.compress(CHAT) + gzip.compress(CHAT)[:-9]],
+    [b"\x1f\x8b\x08", b"not gzip", gzip.compress(CHAT, mtime=0)[:-9], gzip.compress(CHAT, mtime=0) + b"trailing",
+     gzip.compress(CHAT, mtime=0) + gzip.compress(CHAT, mtime=0)[:-9]],
 )  # fmt: skip
 def test_it_refuses_broken_compression_on_inference_paths_only(body: bytes) -> None:
     assert refusal(body, GZIP) is ErrorCode.INVALID_REQUEST
     assert parse(body, GZIP, inference=False) == BodyFacts()
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b""), gzip.compress(b"[1]"), gzip.compress(b"{")])
+@pytest.mark.parametrize(
+    "body", [gzip.compress(b"", mtime=0), gzip.compress(b"[1]", mtime=0), gzip.compress(b"{", mtime=0)]
+)
 def test_it_refuses_compressed_bodies_that_are_no_json(body: bytes) -> None:
     assert refusal(body, GZIP) is ErrorCode.INVALID_JSON
     assert parse(body, GZIP, inference=False) == BodyFacts()
@@ -375,19 +377,19 @@ def test_it_lets_codings_pass_that_only_the_backend_knows() -> None:
 
 def test_it_keeps_no_fields_of_a_compressed_body() -> None:
     assert "model" in parse(CHAT).fields
-    assert parse(gzip.compress(CHAT), GZIP).fields == {}
+    assert parse(gzip.compress(CHAT, mtime=0), GZIP).fields == {}
 
 
 def test_it_refuses_a_body_that_expands_over_the_limit() -> None:
-    bomb = gzip.compress(b'{"model": "a", "x": "%b"}' % (b"x" * 4096))
+    bomb = gzip.compress(b'{"model": "a", "x": "%b"}' % (b"x" * 4096), mtime=0)
     assert parse(bomb, GZIP, limit=8192).model == "a"
     assert refusal(bomb, GZIP, limit=4096) is ErrorCode.REQUEST_TOO_LARGE
     assert refusal(bomb, GZIP, limit=4096, inference=False) is ErrorCode.REQUEST_TOO_LARGE
-    halves = gzip.compress(b" " * 3000) + gzip.compress(b" " * 3000)
+    halves = gzip.compress(b" " * 3000, mtime=0) + gzip.compress(b" " * 3000, mtime=0)
     assert refusal(halves, GZIP, limit=4096) is ErrorCode.REQUEST_TOO_LARGE
 
 
 def test_it_refuses_a_bomb_even_without_a_limit() -> None:
-    bomb = gzip.compress(b" " * (FREE_EXPANSION + 1))
+    bomb = gzip.compress(b" " * (FREE_EXPANSION + 1), mtime=0)
     assert len(bomb) < FREE_EXPANSION / 500
     assert refusal(bomb, GZIP, limit=0) is ErrorCode.REQUEST_TOO_LARGE
