@@ -31,6 +31,7 @@ from proxy.live import live
 from proxy.reading import read_bounded
 from proxy.relay import Ending, RelayResponse, StreamKind, stream_kind
 from proxy.routing import Decision
+from translation.json_text import InvalidJsonError, parse_json
 from translation.mode import FallbackReason, Mode, NativeSupport, choose_mode, lacks_native_path
 
 # Statuses that may mean that a native path is missing; LM Studio says so with 200.
@@ -114,7 +115,16 @@ def _denies_path(status: int, body: bytes) -> bool:
     """Whether an answer says that there is no Messages path; LM Studio does so with status 200."""
     if status == 200:
         return body.lstrip().startswith(b'{"error"')
-    return status in _MAYBE_NO_PATH and lacks_native_path(status, body)
+    return status in _MAYBE_NO_PATH and not _is_envelope(body) and lacks_native_path(status, body)
+
+
+def _is_envelope(body: bytes) -> bool:
+    """Whether an error is in Anthropic's own shape, which only somebody who speaks its API sends."""
+    try:
+        value = parse_json(body)
+    except InvalidJsonError:
+        return False
+    return isinstance(value, dict) and value.get("type") == "error"
 
 
 __all__ = ["MessagesCall", "Passthrough", "native_path", "native_support", "speak_anthropic"]

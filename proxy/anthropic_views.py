@@ -23,6 +23,7 @@ from proxy.early_start import start_early
 from proxy.errors import ErrorCode, OllaError
 from proxy.expansion import expand_body
 from proxy.forwarding import forward
+from proxy.headers import header_text
 from proxy.inbound import Inbound, get_header
 from proxy.live import live
 from proxy.relay import RelayResponse
@@ -101,7 +102,7 @@ async def count(request: APIRequest) -> HttpResponse:
     answer = json_answer({"input_tokens": tokens})
     answer["X-Olla-Token-Count"] = source
     if endpoint is not None:
-        answer["X-Olla-Endpoint"] = endpoint.name
+        answer["X-Olla-Endpoint"] = header_text(endpoint.name).decode("latin-1")
     return _identify(request, answer)
 
 

@@ -177,8 +177,14 @@ async def test_it_translates_at_once_for_an_endpoint_without_the_path_and_rememb
     await proxy.settled()
 
 
-async def test_it_relays_a_native_word_on_an_unknown_model(proxy: Proxy) -> None:
-    body = b'{"type":"error","error":{"type":"not_found_error","message":"model \'m\' not found"}}'
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"type":"error","error":{"type":"not_found_error","message":"gone"}}',
+        b'{"error":{"message":"The model `m` does not exist."}}',
+    ],
+)
+async def test_it_relays_a_native_word_on_an_unknown_model(proxy: Proxy, body: bytes) -> None:
     async with ScriptedBackend(Reply(404, body=body)) as backend:
         await proxy.add(backend.url, backend_type="ollama")
         answer = await send(proxy)

@@ -1,0 +1,365 @@
+"""The anthropic Python client against the real server: the same tests passed through and translated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import anthropic
+import httpx
+import pytest
+from pydantic import BaseModel
+
+from tests.e2e.conftest import list_models, wait_until
+from tests.e2e.scripted_models import USAGE, ScriptedThread, serve
+from tests.e2e.seed import seed_database
+from tests.fakes import Received, ScriptedBackend
+from tests.live import LiveServer
+from tests.translation.grammar import read_stream
+from tests.translation.test_client_shapes import agent_request, agent_turns
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+WEATHER: Any = {
+    "name": "get_weather",
+    "description": "Get the current weather",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+BETAS = [
+    "claude-code-20250219", "interleaved-thinking-2025-05-14", "context-management-2025-06-27",
+    "prompt-caching-scope-2026-01-05", "effort-2025-11-24", "fine-grained-tool-streaming-2025-05-14",
+    "structured-outputs-2025-12-15", "advanced-tool-use-2025-11-20", "token-counting-2024-11-01",
+]  # fmt: skip
+
+
+@dataclass
+class Way:
+    """One of the two modes: its model, the endpoint that has it and what the endpoint has seen."""
+
+    mode: str
+    model: str
+    endpoint: str
+    url: str
+    backend: ScriptedBackend
+
+    @property
+    def last(self) -> Received:
+        """The last request the backend got."""
+        return self.backend.requests[-1]
+
+
+@pytest.fixture(scope="module")
+def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Way]]:
+    """A server with a native and a chat endpoint."""
+    native, chat = ScriptedThread(ScriptedBackend(serve)), ScriptedThread(ScriptedBackend(serve))
+    native.start()
+    chat.start()
+    rows = [
+        {"name": "gpu-native", "url": native.backend.url, "kind": "vllm", "models": ["native-model"]},
+        {"name": "gpu-chat", "url": chat.backend.url, "kind": "openai-compatible", "models": ["chat-model"]},
+    ]
+    data_dir = tmp_path_factory.mktemp("anthropic-data")
+    seed_database(data_dir, rows)
+    try:
+        with LiveServer(data_dir=data_dir) as server:
+            wait_until(lambda: {"native-model", "chat-model"} <= list_models(server.url))
+            yield {
+                "passthrough": Way("passthrough", "native-model", "gpu-native", server.url, native.backend),
+                "translation": Way("translation", "chat-model", "gpu-chat", server.url, chat.backend),
+            }
+    finally:
+        native.close()
+        chat.close()
+
+
+@pytest.fixture(params=["passthrough", "translation"])
+def way(request: pytest.FixtureRequest, ways: dict[str, Way]) -> Way:
+    """Each mode in turn."""
+    return ways[request.param]
+
+
+@pytest.fixture
+def client(way: Way) -> Iterator[Any]:
+    with anthropic.Anthropic(
+        base_url=f"{way.url}/olla/anthropic", api_key="not-needed", max_retries=0, timeout=60
+    ) as opened:
+        yield opened
+
+
+def say(way: Way, text: Any, **more: Any) -> dict[str, Any]:
+    """The arguments of a small request."""
+    return {"model": way.model, "max_tokens": 200, "messages": [{"role": "user", "content": text}], **more}
+
+
+def test_it_answers_and_says_how(way, client):
+    raw = client.messages.with_raw_response.create(**say(way, "hello"))
+    answer = raw.parse()
+    assert answer.content[0].text == "You said: hello (0 pictures, 0 rounds)"
+    assert (answer.type, answer.role, answer.model, answer.stop_reason) == (
+        "message", "assistant", way.model, "end_turn",
+    )  # fmt: skip
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == USAGE
+    assert raw.headers["x-olla-mode"] == way.mode
+    assert raw.headers["x-olla-endpoint"] == way.endpoint
+    assert raw.headers["request-id"] == raw.headers["x-olla-request-id"] == answer._request_id
+
+
+def test_it_streams_events(way, client):
+    with client.messages.create(**say(way, "hello"), stream=True) as stream:
+        assert stream.response.headers["x-olla-mode"] == way.mode
+        kinds = [event.type for event in stream]
+    assert kinds[0] == "message_start"
+    assert kinds[-2:] == ["message_delta", "message_stop"]
+
+
+def test_it_streams_with_the_clients_helper(way, client):
+    with client.messages.stream(**say(way, "hello")) as stream:
+        text = "".join(stream.text_stream)
+        final = stream.get_final_message()
+    assert text == final.content[0].text == "You said: hello (0 pictures, 0 rounds)"
+    assert (final.usage.input_tokens, final.usage.output_tokens) == USAGE
+    assert final.model == way.model
+
+
+def test_it_calls_tools_in_parallel_and_takes_their_results(way, client):
+    question = say(way, "weather in London and Paris", tools=[WEATHER])
+    called = client.messages.create(**question)
+    assert called.stop_reason == "tool_use"
+    calls = [block for block in called.content if block.type == "tool_use"]
+    assert [(each.name, each.input) for each in calls] == [
+        ("get_weather", {"city": "London"}), ("get_weather", {"city": "Paris"}),
+    ]  # fmt: skip
+    results = [{"type": "tool_result", "tool_use_id": each.id, "content": "rain"} for each in calls]
+    turns = [
+        *question["messages"], {"role": "assistant", "content": called.content},
+        {"role": "user", "content": results},
+    ]  # fmt: skip
+    final = client.messages.create(**{**question, "messages": turns})
+    assert final.content[0].text.endswith("1 rounds)")
+
+
+def test_it_streams_tool_calls(way, client):
+    with client.messages.stream(**say(way, "weather in London and Paris", tools=[WEATHER])) as stream:
+        events = [event.type for event in stream]
+        final = stream.get_final_message()
+    assert "input_json" in events
+    assert [block.input for block in final.content if block.type == "tool_use"] == [
+        {"city": "London"}, {"city": "Paris"},
+    ]  # fmt: skip
+    assert final.stop_reason == "tool_use"
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "get_weather"}, {"type": "none"}])
+def test_it_takes_every_tool_choice(way, client, choice):
+    client.messages.create(**say(way, "hello", tools=[WEATHER], tool_choice=choice))
+    sent = way.last.json()["tool_choice"]
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    translated = {"any": "required", "none": "none", "tool": named}[choice["type"]]
+    assert sent == (choice if way.mode == "passthrough" else translated)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_it_works_ten_rounds_with_two_tools_each(way, client, streaming):
+    tools = [{**WEATHER, "name": name} for name in ("read", "write")]
+    turns: list[Any] = [{"role": "user", "content": "work for 10 rounds"}]
+    for number in range(11):
+        asked = {"model": way.model, "max_tokens": 100, "messages": turns, "tools": tools}
+        if streaming:
+            with client.messages.stream(**asked) as stream:
+                answer = stream.get_final_message()
+        else:
+            answer = client.messages.create(**asked)
+        calls = [block for block in answer.content if block.type == "tool_use"]
+        if not calls:
+            break
+        assert [each.input for each in calls] == [{"round": number, "part": part} for part in range(2)]
+        results: list[Any] = [
+            {"type": "tool_result", "tool_use_id": calls[0].id, "content": [{"type": "text", "text": "ok"}]},
+            {"type": "tool_result", "tool_use_id": calls[1].id, "content": "broken", "is_error": True},
+        ]
+        turns += [{"role": "assistant", "content": answer.content}, {"role": "user", "content": results}]
+    assert number == 10
+    assert answer.content[0].text.endswith("10 rounds)")
+    assert answer.stop_reason == "end_turn"
+
+
+def test_it_shows_pictures(way, client):
+    source = {"type": "base64", "media_type": "image/png", "data": PIXEL}
+    content = [{"type": "image", "source": source}, {"type": "text", "text": "what is it"}]
+    answer = client.messages.create(**say(way, content))
+    assert "(1 pictures" in answer.content[0].text
+    if way.mode == "translation":
+        parts = way.last.json()["messages"][0]["content"]
+        assert parts[0]["image_url"]["url"] == f"data:image/png;base64,{PIXEL}"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_it_thinks_and_takes_its_thoughts_back(way, client, streaming):
+    asked = say(way, "think about it", thinking={"type": "enabled", "budget_tokens": 1024})
+    asked["max_tokens"] = 2000
+    if streaming:
+        with client.messages.stream(**asked) as stream:
+            answer = stream.get_final_message()
+    else:
+        answer = client.messages.create(**asked)
+    thought = answer.content[0]
+    assert (thought.type, thought.thinking) == ("thinking", "Let me see. It is simple.")
+    assert thought.signature
+    assert answer.content[1].type == "text"
+    turns = [
+        *asked["messages"], {"role": "assistant", "content": answer.content},
+        {"role": "user", "content": "and now"},
+    ]  # fmt: skip
+    assert client.messages.create(**{**asked, "messages": turns}).content[-1].text.startswith("You said: and now")
+
+
+def test_it_counts_tokens(way, client):
+    raw = client.messages.with_raw_response.count_tokens(
+        model=way.model, messages=[{"role": "user", "content": "hello"}], tools=[WEATHER]
+    )
+    counted = raw.parse().input_tokens
+    if way.mode == "passthrough":  # the kind of that endpoint has a tokenizer
+        assert (counted, raw.headers["x-olla-token-count"]) == (42, "tokenize")
+    else:
+        assert raw.headers["x-olla-token-count"] == "estimate"
+        assert 20 < counted < 80
+
+
+def test_it_lists_models_page_by_page(way, client):
+    found = list(client.models.list(limit=1))  # the client asks for the next page itself
+    assert {"native-model", "chat-model"} == {each.id for each in found}
+    one = client.models.retrieve(way.model)
+    assert (one.type, one.display_name, one.lifecycle) == ("model", way.model, "active")
+
+
+ERRORS = [
+    (400, anthropic.BadRequestError),
+    (401, anthropic.AuthenticationError),
+    (403, anthropic.PermissionDeniedError),
+    (404, anthropic.NotFoundError),
+    (409, anthropic.ConflictError),
+    (429, anthropic.RateLimitError),
+    (500, anthropic.InternalServerError),
+]
+
+
+@pytest.mark.parametrize(("status", "kind"), ERRORS)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_it_raises_the_clients_own_errors(way, client, status, kind, streaming):
+    with pytest.raises(kind) as raised:
+        client.messages.create(**say(way, f"fail with {status}"), stream=streaming)
+    assert raised.value.status_code == status
+    assert "as you wished" in raised.value.message
+    assert raised.value.request_id
+    assert raised.value.response.headers["retry-after-ms"] == "5"
+
+
+def test_it_raises_the_clients_own_error_for_an_unknown_model(client):
+    with pytest.raises(anthropic.NotFoundError) as raised:
+        client.messages.create(model="nobody-has-this", max_tokens=1, messages=[{"role": "user", "content": "x"}])
+    body: Any = raised.value.body
+    assert body["error"]["type"] == "not_found_error"
+
+
+def test_it_raises_the_clients_own_error_for_a_request_that_is_none(way, client):
+    with pytest.raises(anthropic.BadRequestError):
+        client.messages.create(**say(way, "hello"), extra_body={"temperature": 7})
+
+
+def test_it_holds_an_answer_to_a_schema(way, client):
+    class Capital(BaseModel):
+        city: str
+
+    client.messages.create(
+        **say(way, "hello"),
+        extra_body={"output_config": {"format": {"type": "json_schema", "schema": Capital.model_json_schema()}}},
+    )
+    sent = way.last.json()
+    if way.mode == "translation":
+        assert sent["response_format"]["json_schema"]["schema"]["properties"].keys() == {"city"}
+    else:
+        assert sent["output_config"]["format"]["type"] == "json_schema"
+
+
+def test_it_answers_what_a_coding_agent_sends(way):
+    file = {"role": "user", "content": "line of a file\n" * 450}
+    fields = {"model": way.model, "messages": [file, *agent_turns()], **agent_request()}
+    body = json.dumps(fields).encode()
+    assert 75_000 < len(body) < 80_000
+    headers = {
+        "content-type": "application/json",
+        "authorization": "Bearer not-needed",
+        "anthropic-version": "2023-06-01",
+        "anthropic-beta": ",".join(BETAS),
+        "x-app": "cli",
+        "x-claude-code-session-id": "0d1c",
+        "user-agent": "claude-cli/2.1.200 (external, cli)",
+    }
+    answer = httpx.post(
+        f"{way.url}/olla/anthropic/v1/messages?beta=true",
+        content=body,
+        headers=headers,
+        trust_env=False,
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-olla-mode"] == way.mode
+    assert read_stream(answer.content).message["stop_reason"] == "end_turn"
+    if way.mode == "passthrough":
+        assert way.last.body == body
+        assert way.last.target == b"/v1/messages?beta=true"
+        assert way.last.header("anthropic-beta") == ",".join(BETAS)
+    else:
+        sent = way.last.json()
+        assert [turn["role"] for turn in sent["messages"]] == [
+            "system", "user", "assistant", "tool", "tool", "user",
+        ]  # fmt: skip
+        assert len(sent["tools"]) == 24
+        assert way.last.header("anthropic-beta") is None
+        assert way.last.header("x-claude-code-session-id") is None
+        assert "context_management" in answer.headers["x-olla-translation-warnings"]
+
+
+def test_it_serves_the_beta_resource(way, client):
+    answer = client.beta.messages.create(**say(way, "hello"), betas=BETAS)
+    assert answer.content[0].text.startswith("You said: hello")
+    with client.beta.messages.stream(**say(way, "hello"), betas=BETAS) as stream:
+        assert stream.get_final_text().startswith("You said: hello")
+
+
+@pytest.mark.parametrize("base", ["/olla/anthropic/v1", "/olla/anthropic"])
+def test_it_takes_a_base_address_with_or_without_the_version(way, base):
+    with anthropic.Anthropic(base_url=way.url + base, api_key="k", max_retries=0) as client:
+        assert client.messages.create(**say(way, "hello")).model == way.model
+
+
+def test_it_frees_the_backend_when_the_client_leaves(way, client):
+    before = way.backend.open
+    with client.messages.stream(**say(way, "count slowly")) as stream:
+        for event in stream:
+            if event.type == "text":
+                break
+        assert way.backend.open >= 1
+    busy = way.backend.conns[-1]
+    wait_until(busy.gone.is_set, 10)
+    assert way.backend.open <= max(before, 1)
+
+
+async def test_it_serves_the_async_client(way):
+    opened: Any = anthropic.AsyncAnthropic(
+        base_url=f"{way.url}/olla/anthropic", api_key="not-needed", max_retries=0, timeout=60
+    )
+    async with opened as client:
+        answer = await client.messages.create(**say(way, "hello"))
+        async with client.messages.stream(**say(way, "hello")) as stream:
+            text = "".join([piece async for piece in stream.text_stream])
+        assert text == answer.content[0].text
+        async with client.messages.stream(**say(way, "weather in London", tools=[WEATHER])) as stream:
+            final = await stream.get_final_message()
+        assert final.content[-1].input == {"city": "London"}
+        assert [each.id async for each in client.models.list()]
+        count = await client.messages.count_tokens(model=way.model, messages=[{"role": "user", "content": "x"}])
+        assert count.input_tokens > 0
+        with pytest.raises(anthropic.RateLimitError):
+            await client.messages.create(**say(way, "fail with 429"))
