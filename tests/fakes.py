@@ -310,6 +310,8 @@ class Conn(asyncio.Protocol):
     def reset(self) -> None:
         """End with a RST (SO_LINGER 0)."""
         sock = self.transport.get_extra_info("socket")
+        if sock.fileno() < 0:
+            return  # closed in the same moment
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 

@@ -1,0 +1,212 @@
+"""Streams through the real server, seen from raw sockets: many at once, honest ends, slow readers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.seed import seed_database
+from tests.e2e.wire import UNLIMITED, Wire, ask, asking, assert_calm, nothing_open
+from tests.fakes import Conn, Cut, Piece, Reply, Script, ScriptedBackend, sse_reply
+from tests.live import LiveServer
+
+CHAT = "/olla/openai/v1/chat/completions"
+FIELDS = {"model": "m", "stream": True}
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+FIRST = b"data: 1\n\n"
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """A port that the tests' backends take in turn."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[LiveServer]:
+    """A server before one endpoint."""
+    data_dir: Path = tmp_path_factory.mktemp("wire")
+    url = f"http://127.0.0.1:{port}"
+    seed_database(data_dir, [{"name": "one", "url": url, "kind": "openai-compatible", "models": ["m"]}])
+    env = {**UNLIMITED, "OLLA_BREAKER_THRESHOLD": "0", "OLLA_SNAPSHOT_INTERVAL": "0.1"}
+    with LiveServer(data_dir=data_dir, env=env) as live_server:
+        yield live_server
+
+
+@asynccontextmanager
+async def backend_of(server: LiveServer, port: int, script: Script) -> AsyncIterator[ScriptedBackend]:
+    """The endpoint's backend; in the end the server is calm and has nothing open."""
+    async with ScriptedBackend(script, port=port) as backend:
+        yield backend
+        await nothing_open(server, {port})
+        await backend.wait_all_closed()
+    assert_calm(server)
+
+
+def chunk(data: bytes) -> bytes:
+    """A chunk as it is framed."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+async def test_it_starts_256_streams_to_one_backend_at_once(server: LiveServer, port: int) -> None:
+    gate = asyncio.Event()
+
+    async def script(conn: Conn) -> None:
+        request = await conn.request()
+        assert request is not None
+        conn.write(HEAD % b"text/event-stream" + chunk(FIRST))
+        await gate.wait()
+        mine = b"data: %d\n\n" % request.json()["ticket"]
+        conn.write(chunk(mine) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        await conn.request()
+
+    async def one(ticket: int) -> None:
+        async with asking(server, CHAT, {**FIELDS, "ticket": ticket}) as wire:
+            assert await wire.read_head() == 200
+            assert await wire.read_until(len(FIRST)) == FIRST
+            started.release()
+            await wire.read_until(1 << 60)
+            assert wire.finished
+            assert bytes(wire.body) == FIRST + b"data: %d\n\n" % ticket + b"data: [DONE]\n\n"
+
+    started = asyncio.Semaphore(0)
+    async with backend_of(server, port, script) as backend:
+        clients = [asyncio.ensure_future(one(ticket)) for ticket in range(256)]
+        async with asyncio.timeout(30):
+            for _ in clients:
+                await started.acquire()
+        # Every one of them has its first event while none has ended: nobody waits for another's place.
+        assert (len(backend.requests), backend.open) == (256, 256)
+        gate.set()
+        await asyncio.gather(*clients)
+
+
+ENDS = {
+    "fin": lambda data: Cut([data, 0.1]),
+    "rst": lambda data: Cut([data, 0.1], rst=True),
+    "garbage": lambda data: Cut([data, 0.1, b"no chunk at all\r\n", 0.1]),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_it_ends_a_broken_event_stream_by_an_error_and_a_proper_end(
+    server: LiveServer, port: int, end: str
+) -> None:
+    script = ENDS[end](HEAD % b"text/event-stream" + chunk(FIRST))
+    async with backend_of(server, port, script), asking(server, CHAT, FIELDS) as wire:
+        await wire.read()
+        assert (wire.status, wire.finished) == (200, True)
+        assert wire.body.startswith(FIRST)
+        event = json.loads(wire.body.removeprefix(FIRST).removeprefix(b"data: "))
+        assert event["error"]["code"] == "upstream_invalid"
+        assert b"[DONE]" not in wire.body
+        await assert_next_works(wire)
+
+
+async def assert_next_works(wire: Wire) -> None:
+    """The client's connection is in order: it carries another request."""
+    wire.writer.write(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    wire.body.clear()
+    wire.finished = False
+    assert await wire.read_head() == 200
+    await wire.read_until(1 << 60)
+    assert json.loads(wire.body)["name"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_it_ends_a_broken_line_stream_by_an_error_and_a_proper_end(
+    server: LiveServer, port: int, end: str
+) -> None:
+    script = ENDS[end](HEAD % b"application/x-ndjson" + chunk(b'{"a": 1}\n{"b'))
+    async with backend_of(server, port, script):
+        wire = await ask(server, CHAT, FIELDS)
+        assert (wire.status, wire.finished) == (200, True)
+        assert wire.body.startswith(b'{"a": 1}\n{"b\n')
+        assert "broke off" in json.loads(wire.body.splitlines()[-1])["error"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("length", [0, 1_000_000])
+async def test_it_cuts_the_connection_of_any_other_broken_body(
+    server: LiveServer, port: int, end: str, length: int
+) -> None:
+    head = HEAD % b"audio/wav" if not length else b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
+    if length and end == "garbage":
+        pytest.skip("a body of known length holds whatever it holds")
+    data = b"x" * 1000
+    script = ENDS[end](head + (data if length else chunk(data)))
+    async with backend_of(server, port, script), asking(server, CHAT, FIELDS) as wire:
+        await wire.read()
+        assert (wire.status, wire.finished) == (200, False)
+        assert data.startswith(wire.body)
+        assert await wire.at_end()
+
+
+async def test_it_tells_an_idle_timeout_in_the_stream(tmp_path: Path) -> None:
+    silent = sse_reply(["1", "2"], gap=3600)
+    async with ScriptedBackend(silent) as backend:
+        seed_database(tmp_path, [{"name": "o", "url": backend.url, "kind": "openai-compatible", "models": ["m"]}])
+        with LiveServer(data_dir=tmp_path, env={**UNLIMITED, "OLLA_IDLE_TIMEOUT": "0.5"}) as server:
+            wire = await ask(server, CHAT, FIELDS)
+            assert wire.finished
+            event = json.loads(wire.body.removeprefix(FIRST).removeprefix(b"data: "))
+            assert event["error"]["code"] == "upstream_timeout"
+            await nothing_open(server, {backend.port})
+            assert_calm(server)
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+async def test_a_slow_reader_holds_up_its_backend_and_nobody_else(
+    server: LiveServer, port: int, long_form: bool
+) -> None:
+    """It is read a little at a time; the rest waits at the backend, not in memory here."""
+    block = bytes(range(256)) * 256
+    count = (200 if long_form else 60) * 16
+    sent = 0
+
+    def blocks() -> Iterator[Piece]:
+        nonlocal sent
+        for _ in range(count):
+            sent += len(block)
+            yield block
+
+    kind = [(b"Content-Type", b"audio/wav")]
+    slow, quick = Reply(headers=kind, chunks=blocks()), Reply(body=b"{}")
+    script: Script = {"/v1/chat/completions": slow, "/v1/embeddings": quick}
+    async with backend_of(server, port, script), asking(server, CHAT, FIELDS) as wire:
+        assert await wire.read_head() == 200
+        before = resident(server.pid)
+        for _ in range(40):
+            await wire.read_until(len(wire.body) + 1)
+            assert (await ask(server, "/olla/openai/v1/embeddings", {"model": "m", "input": "x"})).status == 200
+            await asyncio.sleep(0.02)
+            # What is on its way is in the sockets' buffers, whose size is the system's affair.
+            assert sent - len(wire.body) < 20 * MEGABYTE
+        assert len(wire.body) < count * len(block)
+        assert resident(server.pid) - before < 10 * MEGABYTE
+        await wire.read_until(1 << 60)
+        assert wire.finished
+        assert hashlib.sha256(wire.body).digest() == hashlib.sha256(block * count).digest()
+
+
+async def test_it_frees_the_backend_of_a_slow_reader_who_leaves(server: LiveServer, port: int) -> None:
+    endless = Reply(headers=[(b"Content-Type", b"audio/wav")], chunks=[b"x" * 65536] * 1600)
+    async with backend_of(server, port, endless) as backend, asking(server, CHAT, FIELDS) as wire:
+        assert await wire.read_head() == 200
+        await asyncio.sleep(0.3)  # long enough to fill the buffers on the way; nothing depends on it
+        wire.writer.transport.abort()
+        await backend.wait_all_closed(within=5)
