@@ -1,4 +1,4 @@
-"""One GET to an endpoint on this product's own behalf: for its health, its models or its kind.
+"""One request to an endpoint on this product's own behalf: for its health, its models or its kind.
 
 Never follows a redirect, never decompresses, reads at most what it was told to, and sends the endpoint's
 credentials to the endpoint's own origin only.
@@ -80,13 +80,15 @@ class Reply:
     latency_ms: float  # until the answer's head
 
 
-async def ask(target: ProbeTarget, url: str, door: Transport, *, timeout: float, longest: int) -> Reply:
-    """GET `url` and read at most `longest` bytes of the answer.
+async def ask(
+    target: ProbeTarget, url: str, door: Transport, *, timeout: float, longest: int, body: bytes = b""
+) -> Reply:
+    """GET `url`, or POST a JSON `body` to it, and read at most `longest` bytes of the answer.
 
     Each phase (connect, first byte, each next piece) may take `timeout` seconds; callers bound the whole.
     Raises AskError and DoorError.
     """
-    destination, request = build_request(target, url)
+    destination, request = build_request(target, url, body)
     limits = Limits(connect=timeout, first_byte=timeout, idle=timeout)
     started = time.monotonic()
     try:
@@ -94,21 +96,21 @@ async def ask(target: ProbeTarget, url: str, door: Transport, *, timeout: float,
     except ValueError as error:  # a line break in a credential, say
         raise AskError("A header or URL of this endpoint holds characters HTTP does not allow.") from error
     latency_ms = (time.monotonic() - started) * 1000
-    body = bytearray()
+    received = bytearray()
     whole = True
     try:
         async for piece in answer:
-            body += piece
-            if len(body) > longest:
+            received += piece
+            if len(received) > longest:
                 whole = False
                 break
     finally:
         await answer.aclose()
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
-    return Reply(answer.status, headers, bytes(body[:longest]), whole, latency_ms)
+    return Reply(answer.status, headers, bytes(received[:longest]), whole, latency_ms)
 
 
-def build_request(target: ProbeTarget, url: str) -> tuple[Target, Request]:
+def build_request(target: ProbeTarget, url: str, body: bytes = b"") -> tuple[Target, Request]:
     """Where the request goes and its bytes. Raises AskError."""
     try:
         parse_origin(url)  # refuses credentials in the URL and schemes other than http and https
@@ -124,11 +126,13 @@ def build_request(target: ProbeTarget, url: str) -> tuple[Target, Request]:
         (b"Accept-Encoding", b"identity"),
         (b"Cache-Control", b"no-cache"),
     ]
+    if body:
+        headers += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
     if same_origin(url, target.url):
         own = [(name, _header_value(value)) for name, value in target.headers]
         names = {name.lower() for name, _ in own}
         headers = [pair for pair in headers if pair[0].lower() not in names] + own
-    return Target(origin, target.tls), Request(b"GET", parts.raw_path, headers)
+    return Target(origin, target.tls), Request(b"POST" if body else b"GET", parts.raw_path, headers, body)
 
 
 def _header_value(secret: Secret) -> bytes:

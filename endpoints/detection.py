@@ -13,6 +13,7 @@ from typing import Any
 from endpoints.asking import AskError, ProbeTarget, Reply, ask
 from endpoints.failures import DoorError
 from endpoints.model_lists import ModelListError, decode_json
+from endpoints.profiles import FALLBACK, PROFILES
 from endpoints.transport import Transport
 
 LONGEST_SIGNATURE = 1024 * 1024
@@ -28,17 +29,6 @@ SIGNATURE_PATHS = (
     MODELS, OLLAMA_VERSION, OLLAMA_TAGS, LM_STUDIO_MODELS, DMR_MODELS, LEMONADE_HEALTH, LITELLM_ALIVE, OMLX_STATUS,
 )  # fmt: skip
 
-# `owned_by` as each server writes it for its own models.
-OWNERS = {
-    "vllm": "vllm",
-    "vllm-mlx": "vllm-mlx",
-    "sglang": "sglang",
-    "llamacpp": "llamacpp",
-    "lmdeploy": "lmdeploy",
-    "omlx": "omlx",
-    "docker": "docker-model-runner",
-    "lemonade": "lemonade",
-}
 LM_STUDIO_FIELDS = frozenset({"compatibility_type", "max_context_length", "arch"})
 LEMONADE_FIELDS = frozenset({"model_loaded", "checkpoint_loaded", "all_models_loaded"})
 
@@ -70,8 +60,10 @@ def _judge_by_owner(replies: Replies) -> str:
     entries = _entries(replies, MODELS, "data")
     if entries is None:
         return ""
-    owners = {entry.get("owned_by") for entry in entries if isinstance(entry.get("owned_by"), str)}
-    return next((kind for owner, kind in OWNERS.items() if owner in owners), "openai-compatible")
+    owners = {
+        entry["owned_by"] for entry in entries if isinstance(entry.get("owned_by"), str) and entry["owned_by"]
+    }
+    return next((each.name for each in PROFILES.values() if each.listed_owner in owners), FALLBACK.name)
 
 
 def _is_llamacpp(replies: Replies) -> bool:

@@ -7,11 +7,13 @@ discover_models()   raises DiscoveryError when no model list was had
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 
 from endpoints.addressing import join_url
 from endpoints.asking import AskError, ProbeTarget, Reply, ask
 from endpoints.detection import detect_type
+from endpoints.enriching import add_details
 from endpoints.failures import (
     DoorError,
     FirstByteTimeout,
@@ -29,6 +31,7 @@ from endpoints.transport import Transport
 LONGEST_HEALTH = 64 * 1024
 LONGEST_LIST = 10 * 1024 * 1024
 MOST_MODELS = 10_000
+DETAILS_SHARE = 0.8  # of the time left after the list; the list stands when they come late
 RETRY_PAUSES = (0.1, 0.2)  # seconds before the second and third try of one probe
 OPENAI_LIST_PATH = "/v1/models"
 LOADING_TYPE = "unavailable_error"  # llama.cpp's error type while its model is being loaded
@@ -160,15 +163,19 @@ async def discover_models(target: ProbeTarget, door: Transport, *, timeout: floa
 
 
 async def _discover(target: ProbeTarget, door: Transport, timeout: float) -> Discovery:
+    began = time.monotonic()
     try:
-        return Discovery(await _list_models(target, target.profile, door, timeout))
+        models, profile, kind = await _list_models(target, target.profile, door, timeout), target.profile, ""
     except DiscoveryError as error:
         if target.backend_type != AUTO or not error.misfit:
             raise
         kind = await detect_type(target, door, timeout=min(timeout, target.check_timeout))
         if not kind or target.profile_of(kind) is target.profile:
             raise
-    return Discovery(await _list_models(target, target.profile_of(kind), door, timeout), kind)
+        profile = target.profile_of(kind)
+        models = await _list_models(target, profile, door, timeout)
+    left = timeout - (time.monotonic() - began)
+    return Discovery(await add_details(target, profile, models, door, timeout=left * DETAILS_SHARE), kind)
 
 
 async def _list_models(

@@ -28,6 +28,17 @@ class ListFormat(StrEnum):
     DOCKER_MODEL_RUNNER = "docker-model-runner"
 
 
+class DetailSource(StrEnum):
+    """Where a kind tells of its models beyond the list."""
+
+    OLLAMA = "ollama"
+    LLAMACPP = "llamacpp"
+    LITELLM = "litellm"
+    LEMONADE = "lemonade"
+    OMLX = "omlx"
+    DOCKER_MODEL_RUNNER = "docker-model-runner"
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Requests that change a backend's state or reveal its configuration.
@@ -61,8 +72,11 @@ class Profile:
     health_path: str
     models_path: str
     list_format: ListFormat = ListFormat.OPENAI
+    details: DetailSource | None = None
     aliases: tuple[str, ...] = ()
     default_ports: tuple[int, ...] = ()
+    # What only this kind writes as `owned_by` of its models, by which it is detected.
+    listed_owner: str = ""
     # What the kind answers, for requests on /olla/proxy that name no kind.
     paths: tuple[str, ...] = ()
     guards: tuple[Guard, ...] = ()
@@ -196,6 +210,7 @@ _ALL = (
         health_path="/",
         models_path="/api/tags",
         list_format=ListFormat.OLLAMA,
+        details=DetailSource.OLLAMA,
         default_ports=(11434,),
         guards=_OLLAMA_GUARDS,
         guard_status_501=True,
@@ -255,6 +270,7 @@ _ALL = (
         health_path="/health",
         models_path="/v1/models",
         list_format=ListFormat.VLLM,
+        listed_owner="vllm",
         default_ports=(8000,),
         guards=_VLLM_GUARDS,
         native_anthropic=NativeAnthropic(limitations=frozenset({"no_token_counting"})),
@@ -269,6 +285,7 @@ _ALL = (
         models_path="/v1/models",
         list_format=ListFormat.VLLM_MLX,
         aliases=("vllmmlx", "vllm_mlx"),
+        listed_owner="vllm-mlx",
         default_ports=(8000,),
         guards=_VLLM_GUARDS,
         native_anthropic=NativeAnthropic(),
@@ -292,6 +309,7 @@ _ALL = (
         health_path="/health",
         models_path="/v1/models",
         list_format=ListFormat.SGLANG,
+        listed_owner="sglang",
         default_ports=(30000,),
         guards=_SGLANG_GUARDS,
     ),
@@ -316,6 +334,7 @@ _ALL = (
         header_name="litellm",
         health_path="/health/liveliness",
         models_path="/v1/models",
+        details=DetailSource.LITELLM,
         default_ports=(4000,),
         open_paths=_LITELLM_OPEN,
         forward_client_auth=True,
@@ -340,7 +359,9 @@ _ALL = (
         health_path="/health",
         models_path="/v1/models",
         list_format=ListFormat.LLAMACPP,
+        details=DetailSource.LLAMACPP,
         aliases=("llama.cpp",),
+        listed_owner="llamacpp",
         default_ports=(8080,),
         guards=_LLAMACPP_GUARDS,
         native_anthropic=NativeAnthropic(),
@@ -365,6 +386,8 @@ _ALL = (
         health_path="/api/v1/health",
         models_path="/api/v1/models",
         list_format=ListFormat.LEMONADE,
+        details=DetailSource.LEMONADE,
+        listed_owner="lemonade",
         default_ports=(8000,),
         guards=_LEMONADE_GUARDS,
     ),
@@ -385,6 +408,7 @@ _ALL = (
         health_path="/health",
         models_path="/v1/models",
         list_format=ListFormat.LMDEPLOY,
+        listed_owner="lmdeploy",
         default_ports=(23333,),
         guards=_any(
             "/sleep*", "/wakeup*", "/update_weights*", "/abort_request*", "/distserve", "/terminate", "/nodes"
@@ -406,6 +430,8 @@ _ALL = (
         health_path="/health",
         models_path="/v1/models",
         list_format=ListFormat.OMLX,
+        details=DetailSource.OMLX,
+        listed_owner="omlx",
         default_ports=(8000,),
         guards=_any("/v1/models/*/load", "/v1/models/*/unload", "/admin", "/api"),
         native_anthropic=NativeAnthropic(),
@@ -419,32 +445,39 @@ _ALL = (
         health_path="/engines/v1/models",
         models_path="/engines/v1/models",
         list_format=ListFormat.DOCKER_MODEL_RUNNER,
+        details=DetailSource.DOCKER_MODEL_RUNNER,
+        listed_owner="docker",
         default_ports=(12434,),
         guards=_DMR_GUARDS,
         native_anthropic=NativeAnthropic(path="/anthropic/v1/messages"),
     ),
 )
 
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in _ALL}
+PROFILES: dict[str, Profile] = {}
+# URL prefix -> profile name.
+PREFIXES: dict[str, str] = {}
+# Every spelling of a type -> profile name.
+_TYPE_SPELLINGS: dict[str, str] = {}
+
+
+def register(profile: Profile) -> None:
+    """Make a kind known by its name, prefixes and aliases; the first to claim a spelling keeps it."""
+    PROFILES[profile.name] = profile
+    _TYPE_SPELLINGS[profile.name] = profile.name
+    for prefix in profile.prefixes:
+        PREFIXES.setdefault(prefix, profile.name)
+    for spelling in (*profile.prefixes, *profile.aliases):
+        _TYPE_SPELLINGS.setdefault(spelling, profile.name)
+
+
+for _profile in _ALL:
+    register(_profile)
+
 # What an endpoint of type auto is treated as until it has been detected.
 FALLBACK = PROFILES["openai-compatible"]
 OPENAI_FAMILY = frozenset({"openai", "openai-compatible"})
 # An endpoint registered as OpenAI-compatible (or not yet detected) may be any of these in truth.
 DISGUISES = ("ollama", "lm-studio", "vllm", "sglang", "llamacpp", "lemonade", "lmdeploy", "docker-model-runner")
-
-
-def _spellings() -> dict[str, str]:
-    table: dict[str, str] = {}
-    for profile in _ALL:
-        for spelling in (profile.name, *profile.prefixes, *profile.aliases):
-            table.setdefault(spelling, profile.name)
-    table["openai"] = "openai"  # the prefix belongs to openai-compatible, the type has its own name
-    return table
-
-
-_TYPE_SPELLINGS = _spellings()
-# URL prefix -> profile name.
-PREFIXES: dict[str, str] = {prefix: profile.name for profile in _ALL for prefix in profile.prefixes}
 
 
 def parse_backend_type(text: str) -> str | None:

@@ -43,6 +43,18 @@ def write_count(count: int) -> str:
     return f"{round(count / _MILLION) if count >= _MILLION else _shorten(count / _MILLION)}m"
 
 
+_BYTES = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([KMGT]?)(i?)B\s*", re.IGNORECASE)
+
+
+def parse_bytes(text: str) -> int | None:
+    """The bytes meant by a text such as `260.86MiB` or `4.9 GB`; None when it cannot be told."""
+    match = _BYTES.fullmatch(text)
+    if match is None:
+        return None
+    power = " KMGT".index(match[2].upper() or " ")
+    return round(float(match[1]) * (1024 if match[3] else 1000) ** power) or None
+
+
 def _shorten(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 

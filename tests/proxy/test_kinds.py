@@ -1,0 +1,212 @@
+"""Every kind of server as its documentation shows it, through real sockets; the same tests for all.
+
+`tests/endpoints/fixtures/<kind>.json` holds what a server of the kind answers (written by hand from its public
+documentation; `server` names it and the version), the models that are to be read from it, and one chat, whole and
+streamed. A new kind is one literal in `endpoints/profiles.py` and one such file.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endpoints import profiles
+from endpoints.asking import ProbeTarget
+from endpoints.detection import detect_type
+from endpoints.enriching import MOST_SHOWN
+from endpoints.health import Outcome
+from endpoints.listed import ListedModel
+from endpoints.probing import discover_models, probe_endpoint
+from endpoints.profiles import PROFILES, Profile
+from endpoints.transport import Transport
+from tests.fakes import Conn, Reply, ScriptedBackend, Silence, Step, json_reply, ndjson_reply, sse_reply
+from tests.proxy.builders import NOW
+from tests.proxy.conftest import Proxy
+
+FOLDER = Path(__file__).parent.parent / "endpoints" / "fixtures"
+KINDS = sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def read_fixture(kind: str) -> dict[str, Any]:
+    fixture: dict[str, Any] = json.loads((FOLDER / f"{kind}.json").read_text())
+    return fixture
+
+
+def serve(fixture: dict[str, Any]) -> ScriptedBackend:
+    """A server that answers as the fixture says; a chat by whether it is to be streamed."""
+    chat = fixture["chat"]
+
+    async def script(conn: Conn) -> None:
+        while (request := await conn.request()) is not None:
+            if request.path == chat["path"] and request.method == b"POST":
+                await conn.play(chat_reply(chat, stream=request.json().get("stream") is True), request)
+            else:
+                answer = fixture["answers"].get(request.path) or fixture["answers"].get("*") or {"status": 404}
+                await conn.play(build_reply(answer, request.body), request)
+
+    return ScriptedBackend(script)
+
+
+def build_reply(answer: dict[str, Any], body: bytes) -> Reply:
+    headers = [(name.encode(), value.encode()) for name, value in answer.get("headers", {}).items()]
+    if "by_model" in answer:
+        return json_reply(answer["by_model"][json.loads(body)["model"]])
+    if "json" in answer:
+        return json_reply(answer["json"], answer.get("status", 200), headers)
+    return Reply(answer.get("status", 200), headers, answer.get("text", "").encode())
+
+
+def chat_reply(chat: dict[str, Any], *, stream: bool) -> Reply:
+    if not stream:
+        return json_reply(chat["answer"])
+    return ndjson_reply(chat["lines"]) if "lines" in chat else sse_reply(chat["stream"])
+
+
+def target_of(backend: ScriptedBackend, kind: str = "auto") -> ProbeTarget:
+    return ProbeTarget(name="e", url=backend.url, backend_type=kind)
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Transport]:
+    transport = Transport()
+    yield transport
+    await transport.aclose()
+
+
+def test_it_has_a_fixture_of_every_kind() -> None:
+    assert {*KINDS, "openai"} == set(PROFILES)  # OpenAI itself answers as what is compatible with it
+    assert all(read_fixture(kind)["server"] for kind in KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestKind:
+    """What must hold for a server of any kind."""
+
+    async def test_it_is_healthy(self, kind: str, door: Transport) -> None:
+        async with serve(read_fixture(kind)) as backend:
+            result = await probe_endpoint(target_of(backend, kind), door, NOW)
+        assert (result.outcome, result.status_code) == (Outcome.ANSWERED, 200)
+
+    async def test_it_is_detected(self, kind: str, door: Transport) -> None:
+        async with serve(read_fixture(kind)) as backend:
+            assert await detect_type(target_of(backend), door, timeout=10) == kind
+        assert all(request.method == b"GET" for request in backend.requests)
+
+    async def test_its_models_are_read_field_by_field(self, kind: str, door: Transport) -> None:
+        fixture = read_fixture(kind)
+        async with serve(fixture) as backend:
+            discovery = await discover_models(target_of(backend, kind), door, timeout=20)
+        expected = [
+            ListedModel(**{**each, "capabilities": tuple(each.get("capabilities", ()))})
+            for each in fixture["models"]
+        ]
+        assert list(discovery.models) == expected
+
+    async def test_nothing_asked_of_it_generates(self, kind: str, door: Transport) -> None:
+        async with serve(read_fixture(kind)) as backend:
+            await discover_models(target_of(backend, kind), door, timeout=20)
+        asked = {request.path for request in backend.requests}
+        assert not {path for path in asked if "chat" in path or "generate" in path or "completion" in path}
+        assert asked <= {"/api/show"} | {r.path for r in backend.requests if r.method == b"GET"}
+
+    async def test_its_list_stands_when_nothing_else_is_told(self, kind: str, door: Transport) -> None:
+        """Every path but the list's own is silent, fails or talks nonsense."""
+        fixture = read_fixture(kind)
+        path = PROFILES[kind].models_path
+        listing = build_reply(fixture["answers"][path], b"")
+        odd = json_reply([1, {"models": 3, "data": [7], "tags": "x"}])
+        for other in (Reply(500), Reply(200, body=b"<html>"), odd, json_reply({})):
+            async with ScriptedBackend({path: listing, "*": other}) as backend:
+                discovery = await discover_models(target_of(backend, kind), door, timeout=20)
+            assert [each.name for each in discovery.models] == [each["name"] for each in fixture["models"]]
+
+    async def test_it_chats(self, kind: str, proxy: Proxy) -> None:
+        chat = read_fixture(kind)["chat"]
+        async with serve(read_fixture(kind)) as backend:
+            await proxy.add(backend.url, models=[chat["model"]], backend_type=kind)
+            prefix = PROFILES[kind].prefixes[0]
+            done = await proxy.call("POST", f"/olla/{prefix}{chat['path']}", {"model": chat["model"]})
+        assert (done.status, done.json()) == (200, chat["answer"])
+        assert done.header("X-Olla-Backend-Type") == PROFILES[kind].header_name
+
+    async def test_it_streams(self, kind: str, proxy: Proxy) -> None:
+        chat = read_fixture(kind)["chat"]
+        body = {"model": chat["model"], "stream": True}
+        async with serve(read_fixture(kind)) as backend:
+            await proxy.add(backend.url, models=[chat["model"]], backend_type=kind)
+            done = await proxy.call("POST", f"/olla/{PROFILES[kind].prefixes[0]}{chat['path']}", body)
+        sent = chat_reply(chat, stream=True)
+        assert done.complete
+        assert done.body == b"".join(each for each in sent.chunks or () if isinstance(each, bytes))
+
+
+async def test_it_asks_no_more_than_it_may_about_single_models(door: Transport) -> None:
+    names = [f"m{number}" for number in range(MOST_SHOWN + 20)]
+    script = {
+        "/api/tags": json_reply({"models": [{"name": name} for name in names]}),
+        "/api/ps": json_reply({"models": []}),
+        "/api/show": json_reply({"capabilities": ["completion"]}),
+    }  # fmt: skip
+    async with ScriptedBackend(script) as backend:
+        discovery = await discover_models(target_of(backend, "ollama"), door, timeout=30)
+    assert sum(request.path == "/api/show" for request in backend.requests) == MOST_SHOWN
+    assert sum(model.capabilities == ("chat",) for model in discovery.models) == MOST_SHOWN
+    assert len(discovery.models) == len(names)
+
+
+async def test_it_asks_about_a_digest_once(door: Transport) -> None:
+    fixture = read_fixture("ollama")
+    async with serve(fixture) as backend:
+        first = await discover_models(target_of(backend, "ollama"), door, timeout=20)
+        again = await discover_models(target_of(backend, "ollama"), door, timeout=20)
+    assert again == first
+    assert sum(request.path == "/api/show" for request in backend.requests) == len(fixture["models"])
+
+
+async def test_it_keeps_the_list_when_details_never_come(door: Transport) -> None:
+    answers = read_fixture("ollama")["answers"]
+    script: dict[str, Step] = {"/api/tags": build_reply(answers["/api/tags"], b""), "*": Silence()}
+    async with ScriptedBackend(script) as backend:
+        began = time.monotonic()
+        discovery = await discover_models(target_of(backend, "ollama"), door, timeout=1)
+    assert [model.state for model in discovery.models] == ["", ""]
+    assert time.monotonic() - began < 10
+
+
+@pytest.fixture
+def newcomer() -> Iterator[Profile]:
+    """A thirteenth kind, known to nothing but its profile; forgotten after the test."""
+    tables: tuple[dict[str, Any], ...] = (profiles.PROFILES, profiles.PREFIXES, profiles._TYPE_SPELLINGS)
+    before = [dict(table) for table in tables]
+    kind = Profile(
+        name="newcomer", title="Newcomer", prefixes=("newcomer", "new-comer"), header_name="newcomer",
+        health_path="/up", models_path="/v1/models", listed_owner="newcomer", default_ports=(9999,),
+        paths=("/v1/models", "/v1/chat/completions"),
+    )  # fmt: skip
+    profiles.register(kind)
+    yield kind
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)
+
+
+async def test_a_new_kind_is_one_literal(newcomer: Profile, door: Transport, proxy: Proxy) -> None:
+    listing = {"data": [{"id": "m", "owned_by": "newcomer", "max_model_len": 4096}]}
+    answers = {"/up": {"text": "ok"}, "/v1/models": {"json": listing}}
+    chat = {"path": "/v1/chat/completions", "model": "m", "answer": {"id": "1"}, "stream": [{"id": "2"}]}
+    assert profiles.parse_backend_type("New-Comer") == "newcomer"
+    async with serve({"answers": answers, "chat": chat}) as backend:
+        assert await detect_type(target_of(backend), door, timeout=10) == "newcomer"
+        probed = await probe_endpoint(target_of(backend, "newcomer"), door, NOW)
+        (model,) = (await discover_models(target_of(backend, "newcomer"), door, timeout=10)).models
+        await proxy.add(backend.url, models=["m"], backend_type="newcomer")
+        done = await proxy.call("POST", "/olla/new-comer/v1/chat/completions", {"model": "m"})
+        listed = await proxy.call("GET", "/olla/newcomer/v1/models")
+    assert (probed.status_code, model.context_length) == (200, 4096)
+    assert (done.json(), done.header("X-Olla-Backend-Type")) == ({"id": "1"}, "newcomer")
+    assert [each["id"] for each in listed.json()["data"]] == ["m"]
