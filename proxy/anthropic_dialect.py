@@ -95,11 +95,11 @@ class Passthrough(Rendering):
         headers += build_own_headers(call.inbound, decision, prepared)
         headers += [(b"X-Olla-Mode", Mode.PASSTHROUGH.encode()), *extra]
         call.record.answer(Mode.PASSTHROUGH, self._endpoint, call.request.model)
-        closing = close_at_end(prepared.attempt, answer.status)
+        closing, record, status = close_at_end(prepared.attempt, answer.status), call.record, answer.status
 
         def end(ending: Ending) -> None:
             closing(ending)
-            call.record.end(judge_outcome(ending, answer.status))
+            record.end(judge_outcome(ending, status))
 
         first = prepared.first or b""
         if prepared.body is None and stream_kind(headers) is StreamKind.SSE:

@@ -20,6 +20,7 @@ from endpoints.transport import Answer
 from proxy.answering import Prepared, Rendering, UnfitError, build_own_headers, close_at_end
 from proxy.anthropic_record import CallRecord, Refused
 from proxy.anthropic_relay import AnthropicRelay
+from proxy.attempts import Attempt
 from proxy.errors import ErrorCode, OllaError
 from proxy.headers import build_downstream_headers
 from proxy.inbound import Inbound, RawHeaders, get_header
@@ -207,17 +208,28 @@ class Translated(Rendering):
         )
 
     def _closing(self, prepared: Prepared) -> Callable[[Ending], None]:
-        def end(ending: Ending) -> None:
-            stream = self._stream
-            failed = stream.error if stream is not None else None
-            status = prepared.status if failed is None or prepared.status >= 400 else failed.status
-            close_at_end(prepared.attempt, status)(ending)
-            if failed is not None and ending is Ending.COMPLETE and prepared.status < 400:
-                ending = Ending.BROKEN
-            report = stream.report if stream is not None else self._report
-            self._call.record.end(judge_outcome(ending, prepared.status), report)
+        # Only what is needed then: a stream may last, and the request's bodies must not.
+        return close_call(self._call.record, prepared.attempt, prepared.status, self._stream or self._report)
 
-        return end
+
+def close_call(
+    record: CallRecord, attempt: Attempt, status: int, source: AnthropicStream | AnswerReport
+) -> Callable[[Ending], None]:
+    """What gives the place back and counts the request when its translated answer has ended."""
+
+    def end(ending: Ending) -> None:
+        if not isinstance(source, AnthropicStream):
+            close_at_end(attempt, status)(ending)
+            record.end(judge_outcome(ending, status), source)
+            return
+        error = source.error if status < 400 else None
+        close_at_end(attempt, error.status if error is not None else status)(ending)
+        if ending is not Ending.CLIENT_GONE:
+            # A backend may die after its last word, and its last word may be an error.
+            ending = Ending.BROKEN if error is not None else Ending.COMPLETE
+        record.end(judge_outcome(ending, status), source.report)
+
+    return end
 
 
 def judge_outcome(ending: Ending, status: int) -> Outcome:

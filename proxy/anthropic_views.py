@@ -24,9 +24,10 @@ from proxy.errors import ErrorCode, OllaError
 from proxy.expansion import expand_body
 from proxy.forwarding import forward
 from proxy.headers import header_text
-from proxy.inbound import Inbound, get_header
+from proxy.inbound import Inbound, RawHeaders, get_header
 from proxy.live import live
 from proxy.relay import RelayResponse
+from proxy.stickiness import SESSION_HEADER
 from proxy.views import APIRequest, build_inbound, json_answer, require_reading
 from translation.anthropic_request import AnthropicRequest, parse_count_request, parse_request
 from translation.errors import TranslationError
@@ -41,6 +42,7 @@ _VERSION = re.compile(r"^(?:/v1)+(?=/|\Z)")
 MESSAGES = "/v1/messages"
 _PROBED = frozenset({"", "/api/hello"})
 _MOST_LISTED = 1000
+_AGENT_SESSION = b"x-claude-code-session-id"
 
 
 async def anthropic(request: APIRequest, rest: str = "") -> Answer:
@@ -128,12 +130,20 @@ def _read_call(request: APIRequest, record: CallRecord, parse: Parse) -> Message
         raise OllaError(ErrorCode.REQUEST_TOO_LARGE, f"The message is over {most} bytes.")
     inbound = build_inbound(request, ANTHROPIC, client, time.monotonic())
     # Guards, rules and retries judge one spelling of the path; each endpoint gets its own.
-    inbound = replace(inbound, path=MESSAGES, decoded_path=MESSAGES)
+    inbound = replace(inbound, path=MESSAGES, decoded_path=MESSAGES, headers=name_session(inbound.headers))
     try:
         parsed = parse(_read_body(inbound, most))
         return MessagesCall(inbound, parsed, find_needs(parsed), record)
     except TranslationError as error:
         raise as_own_error(error) from None
+
+
+def name_session(headers: RawHeaders) -> RawHeaders:
+    """The headers with a coding agent's own session id as ours, where it sends no other."""
+    session = get_header(headers, _AGENT_SESSION)
+    if session is None or get_header(headers, SESSION_HEADER) is not None:
+        return headers
+    return [*headers, (SESSION_HEADER, session)]
 
 
 def _read_body(inbound: Inbound, most: int) -> bytes:

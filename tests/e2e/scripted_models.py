@@ -1,8 +1,8 @@
 """Two scripted backends with one mind: the same words, said as Anthropic's API and as OpenAI chat.
 
 What the model does is decided by the last thing the user said: `weather in A and B` calls a tool for each, `work
-for N rounds` calls two tools N times, `think` thinks first, `fail with N` answers that status, `count slowly` never
-ends; anything else is repeated with the number of pictures seen.
+for N rounds` calls two tools N times, `think` thinks first, `fail with N` answers that status, `count slowly`
+never ends; anything else is repeated with the number of pictures seen.
 """
 
 from __future__ import annotations

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import gzip
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.test import override_settings
 
 from endpoints.models import DiscoveredModel, ModelAlias
 from endpoints.profiles import PROFILES
-from proxy.anthropic_translated import build_chat_headers, chat_path
+from proxy.anthropic_translated import MessagesCall, build_chat_headers, chat_path
 from proxy.guards import is_guarded
 from proxy.live import live
 from tests.fakes import Reply, ScriptedBackend, gzip_reply, json_reply
 from tests.proxy.anthropic_builders import (
+    CHUNKS,
     MESSAGES,
     ask,
     chat_stream,
     completion,
+    events,
     message,
     native_reply,
     native_stream,
@@ -447,3 +453,46 @@ async def test_it_estimates_for_kinds_without_tokenizer_and_for_unknown_models(p
 async def test_it_counts_what_needs_neither_model_nor_messages(proxy: Proxy) -> None:
     assert (await proxy.call("POST", COUNT, {"messages": []})).json() == {"input_tokens": 1}
     assert (await proxy.call("POST", COUNT, b"[]")).status == 400
+
+
+async def test_a_warm_message_makes_no_thread_hop_and_no_query(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = {"/v1/messages": native_reply(), "/v1/chat/completions": chat_stream()}
+    async with ScriptedBackend(script) as backend:
+        await proxy.add(backend.url, name="n", models=["n"], backend_type="vllm")
+        await proxy.add(backend.url, name="c", models=["c"])
+        requests = [{**ask(stream=model == "c"), "model": model} for model in ("n", "c", "unknown")]
+        for each in requests:
+            await send(proxy, each)
+
+        def forbidden(*_: Any, **__: Any) -> Any:
+            raise AssertionError("a query or a thread")
+
+        monkeypatch.setattr(ThreadPoolExecutor, "submit", forbidden)
+        with connections["default"].execute_wrapper(forbidden):
+            answers = [await send(proxy, each) for each in requests]
+            listed = await proxy.call("GET", "/olla/anthropic/v1/models")
+        assert [each.status for each in answers] == [200, 200, 404]
+        assert listed.status == 200
+
+
+async def test_an_open_stream_holds_no_request_body(proxy: Proxy) -> None:
+    gate = asyncio.Event()
+    for kind, reply in (("vllm", native_stream(events()[0], gate, *events()[1:])), ("openai", held_chat(gate))):
+        async with ScriptedBackend(reply) as backend:
+            await proxy.add(backend.url, name=kind, models=[kind], backend_type=kind)
+            gate.clear()
+            exchange = proxy.open("POST", MESSAGES, {**ask("x" * 100_000, stream=True), "model": kind})
+            await exchange.wait_bytes(50)
+            gc.collect()
+            calls = [each for each in gc.get_objects() if type(each) is MessagesCall]
+            gate.set()
+            await exchange.done()
+        assert calls == []
+    await proxy.settled()
+
+
+def held_chat(gate: asyncio.Event) -> Reply:
+    lines: list[Any] = [b"data: " + json.dumps(each).encode() + b"\n\n" for each in CHUNKS]
+    return Reply(headers=[(b"Content-Type", b"text/event-stream")], chunks=[lines[0], gate, *lines[1:]])

@@ -299,6 +299,16 @@ async def test_it_needs_no_end_mark_after_a_finish_reason(proxy: Proxy) -> None:
     assert read_stream(answer.body).message["stop_reason"] == "end_turn"
 
 
+async def test_it_counts_a_backend_that_died_after_its_last_word_as_a_success(proxy: Proxy) -> None:
+    async with ScriptedBackend(Cut(framed(*map(data, CHUNKS[:4])))) as backend:
+        endpoint = await proxy.add(backend.url)
+        answer = await send(proxy, ask(stream=True))
+    assert read_stream(answer.body).message["stop_reason"] == "end_turn"
+    await proxy.settled()
+    assert totals().successes == 1
+    assert live.failures[endpoint.pk] == 1
+
+
 @pytest.mark.parametrize("lines", [CHUNKS[:3], [chunk({"content": "a"}), {"error": {"message": "died"}}]])
 async def test_it_never_makes_a_clean_end_of_one_that_was_none(proxy: Proxy, lines: list[Any]) -> None:
     async with ScriptedBackend(sse_reply(lines, done=False, gap=0.1)) as backend:
@@ -590,13 +600,15 @@ async def test_it_opens_the_breaker_for_failures_on_this_route_too(proxy: Proxy)
     assert answer.json()["error"]["type"] == "api_error"
 
 
-async def test_it_keeps_a_conversation_at_its_endpoint(proxy: Proxy) -> None:
+@pytest.mark.parametrize("name", ["x-olla-session-id", "x-claude-code-session-id"])
+async def test_it_keeps_a_conversation_at_its_endpoint(proxy: Proxy, name: str) -> None:
     async with ScriptedBackend(native_reply()) as one, ScriptedBackend(json_reply(completion())) as two:
         await proxy.add(one.url, name="a", backend_type="vllm")
         await proxy.add(two.url, name="b")
         with override_settings(OLLA_STICKY_SESSIONS=True):
             live.reset()
-            answers = [await send(proxy, headers=[("x-olla-session-id", "s")]) for _ in range(4)]
+            answers = [await send(proxy, headers=[(name, "s")]) for _ in range(4)]
+    assert {each.header("x-olla-session-id") for each in answers} == {"s"}
     assert [each.header("x-olla-sticky-session") for each in answers] == ["miss", "hit", "hit", "hit"]
     assert len({each.header("x-olla-endpoint") for each in answers}) == 1
 
