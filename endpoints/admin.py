@@ -104,6 +104,14 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
             },
         ),
         (
+            "Limits and retries",
+            {
+                "classes": ("collapse",),
+                "fields": ("max_concurrent", "requests_per_minute", "retry_statuses"),
+                "description": "What is over a limit goes to another endpoint, or waits in line for this one.",
+            },
+        ),
+        (
             "Connection",
             {
                 "classes": ("collapse",),

@@ -164,6 +164,7 @@ class EndpointForm(_ModelForm):
             "health_check_url", "model_url", "check_interval", "check_timeout", "model_include", "model_exclude",
             "auth_type", "auth_header", "auth_username", "auth_secret", "extra_headers", "forward_client_auth",
             "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "verify_tls", "ca_file",
+            "max_concurrent", "requests_per_minute", "retry_statuses",
         )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -193,6 +194,14 @@ class EndpointForm(_ModelForm):
             if name in data:
                 data[name] = "\n".join(parse_patterns(data[name]))
         return data
+
+    def clean_retry_statuses(self) -> str:
+        """Statuses as `502, 503`. Refuses what is no error status."""
+        parts = str(self.cleaned_data["retry_statuses"]).replace(",", " ").split()
+        for part in parts:
+            if not (part.isascii() and part.isdecimal() and 400 <= int(part) <= 599):
+                raise forms.ValidationError(f"{part[:20]!r} is no error status: use numbers from 400 to 599.")
+        return ", ".join(dict.fromkeys(parts))
 
     def clean_tags(self) -> str:
         """Tags in one spelling."""

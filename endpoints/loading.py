@@ -204,7 +204,7 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
         ),
         tls=TLS(endpoint.verify_tls, endpoint.ca_file),
         max_concurrent=endpoint.max_concurrent,
-        requests_per_minute=endpoint.requests_per_minute,
+        requests_per_minute=endpoint_rate(endpoint.requests_per_minute, kind),
         models=models,
         model_names=fold_names(models),
         config_problem=problem,
@@ -233,6 +233,13 @@ def read_credentials(endpoint: Endpoint, env: Mapping[str, str]) -> tuple[tuple[
         if name.strip():
             extra.append((name.strip().encode("latin-1"), expand(Secret(value.strip()))))
     return merge_headers(extra, auth)
+
+
+def endpoint_rate(own: int | None, backend_type: str) -> int:
+    """Requests a minute an endpoint may get: its own setting, else a default for OpenAI's API alone; 0 is none."""
+    if own is not None:
+        return own
+    return conf().openai_requests_per_minute if backend_type == "openai" else 0
 
 
 def parse_statuses(text: str) -> frozenset[int]:

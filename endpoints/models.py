@@ -141,9 +141,16 @@ class Endpoint(RoutedModel):
     first_byte_timeout = models.FloatField(null=True, blank=True, validators=_positive)
     idle_timeout = models.FloatField(null=True, blank=True, validators=_positive)
     total_timeout = models.FloatField(null=True, blank=True, validators=_positive)
-    retry_statuses = models.CharField(max_length=100, blank=True)
-    max_concurrent = models.PositiveIntegerField(null=True, blank=True)
-    requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    retry_statuses = models.CharField(
+        max_length=100, blank=True,
+        help_text="Answers after which another endpoint is tried, such as 502, 503, 429 (also when empty).",
+    )  # fmt: skip
+    max_concurrent = models.PositiveIntegerField(
+        "requests at once", null=True, blank=True, help_text="Empty or 0 is no limit; more wait in line."
+    )
+    requests_per_minute = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Empty is no limit, but 200 for type OpenAI; 0 is none for that too."
+    )
     verify_tls = models.BooleanField("verify TLS certificate", default=True)
     ca_file = models.CharField(
         "CA file", max_length=500, blank=True,

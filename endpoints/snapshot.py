@@ -57,7 +57,7 @@ class EndpointRecord:
     limits: Limits
     tls: TLS
     max_concurrent: int | None
-    requests_per_minute: int | None
+    requests_per_minute: int  # 0 is no limit
     models: tuple[ListedModel, ...]
     # Case-folded name -> name as the endpoint spells it; in a snapshot also the names its models have elsewhere.
     model_names: Mapping[str, str] = field(default_factory=dict)
@@ -96,6 +96,7 @@ class Snapshot:
     endpoints: tuple[EndpointRecord, ...] = ()
     aliases: Mapping[str, Alias] = field(default_factory=dict)  # by case-folded name
     rules: tuple[Rule, ...] = ()  # enabled ones, in order
+    rated: tuple[EndpointRecord, ...] = ()  # those with a limit of requests per minute
     by_id: Mapping[int, EndpointRecord] = field(default_factory=dict)
     # Prefix (or UNIVERSAL, ANTHROPIC) -> every endpoint of it, whatever its status.
     by_prefix: Mapping[str, tuple[EndpointRecord, ...]] = field(default_factory=dict)
@@ -142,6 +143,7 @@ def build_snapshot(
         endpoints=ordered,
         aliases=MappingProxyType({fold_model(alias.name): alias for alias in aliases}),
         rules=tuple(rules),
+        rated=tuple(each for each in ordered if each.requests_per_minute),
         by_id=MappingProxyType({each.id: each for each in ordered}),
         by_prefix=MappingProxyType(by_prefix),
         by_model=MappingProxyType({key: tuple(value) for key, value in by_model.items()}),

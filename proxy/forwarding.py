@@ -275,6 +275,8 @@ def _rejection(decision: Decision) -> OllaError:
             (b"X-Olla-Routing-Reason", header_text(decision.reason)),
         ]
     code = decision.code or ErrorCode.INTERNAL_ERROR
+    if code is ErrorCode.RATE_LIMITED:
+        headers.append((b"Retry-After", b"%d" % live.rates.seconds_left(time.time())))
     return OllaError(code, decision.message, headers=tuple(headers))
 
 

@@ -19,6 +19,7 @@ from proxy.anthropic_record import AnthropicState
 from proxy.attempts import Attempt, Verdict
 from proxy.breaker import Breaker
 from proxy.queueing import Slot, SlotQueue
+from proxy.rates import EndpointRates
 from proxy.routing import Plan, Refresh
 from proxy.sieve import DropReason, LiveView
 from proxy.stickiness import KeySource, StickyRules, StickyTable, find_unroutable
@@ -53,6 +54,7 @@ class Live:
     breaker: Breaker = field(default_factory=lambda: Breaker(conf().breaker_threshold, conf().breaker_open_time))
     sticky: StickyTable = field(default_factory=lambda: StickyTable(sticky_rules()))
     anthropic: AnthropicState = field(default_factory=AnthropicState)
+    rates: EndpointRates = field(default_factory=EndpointRates)
     hang_ups: int = 0
     _cursors: Counter[tuple[int, int, int]] = field(default_factory=Counter)
 
@@ -85,6 +87,8 @@ class Live:
             slot.release()
             return None
         self.requests[endpoint.id] += 1
+        if endpoint.requests_per_minute:
+            self.rates.count(endpoint.id, time.time())
         return Attempt(endpoint, ticket, self.breaker, slot, self._attempt_closed)
 
     def _attempt_closed(self, endpoint: EndpointRecord, verdict: Verdict) -> None:
@@ -125,6 +129,10 @@ class Live:
         if self.resting:
             self.resting = {key: until for key, until in self.resting.items() if until > now}
             held.update(dict.fromkeys(self.resting, DropReason.RESTING))
+        clock = time.time()
+        for each in loading.current().rated:
+            if not self.rates.has_room(each.id, each.requests_per_minute, clock):
+                held[each.id] = DropReason.RATE_LIMITED
         return held
 
     def follow(self, before: Snapshot, after: Snapshot) -> None:

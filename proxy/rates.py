@@ -14,7 +14,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 MINUTE = 60
-OPENAI_TYPE = "openai"
 MOST_CLIENTS = 100_000
 # Clients beyond the most that are counted one by one share this many counts.
 SHARED_COUNTS = 4096
@@ -175,13 +174,6 @@ class EndpointRates:
     def forget(self) -> None:
         """Start anew."""
         self._minute = Window(MINUTE)
-
-
-def endpoint_limit(own: int | None, backend_type: str, openai_default: int) -> int:
-    """Requests a minute an endpoint may get: its own setting, else a default for OpenAI's API alone; 0 is none."""
-    if own is not None:
-        return own
-    return openai_default if backend_type == OPENAI_TYPE else 0
 
 
 def _seconds_until(end: int, now: float) -> int:

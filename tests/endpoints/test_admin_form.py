@@ -253,15 +253,32 @@ def test_it_refuses_a_ca_file_that_is_no_certificate(admin_client, settings, tmp
     assert any("no certificate in PEM form" in text for text in refusals(add(admin_client, ca_file="own.pem")))
 
 
-def test_it_shows_only_fields_that_act(admin_client):
+def test_it_shows_every_field_that_acts(admin_client):
     page = admin_client.get(reverse(ADD)).content.decode()
 
-    for hidden in ("retry_statuses", "max_concurrent", "requests_per_minute"):
-        assert f'name="{hidden}"' not in page
-    for shown in ("name", "tags", "url", "weight", "notes", "ca_file", "extra_headers", "auth_secret"):
+    for shown in (
+        "name",
+        "tags",
+        "retry_statuses",
+        "max_concurrent",
+        "requests_per_minute",
+        "url",
+        "weight",
+        "notes",
+        "ca_file",
+        "extra_headers",
+        "auth_secret",
+    ):
         assert f'name="{shown}"' in page
 
 
 @pytest.mark.parametrize("table", ["rulecondition", "revision", "proberlease"])
 def test_it_leaves_tables_out_that_nobody_edits_by_themselves(admin_client, table):
     assert admin_client.get(f"/admin/endpoints/{table}/").status_code == 404
+
+
+def test_it_refuses_statuses_that_are_no_errors(admin_client):
+    for wrong in ("200", "x", "502;503", "600"):
+        assert any("is no error status" in text for text in refusals(add(admin_client, retry_statuses=wrong)))
+    add(admin_client, retry_statuses=" 502 503,503 ")
+    assert Endpoint.objects.get().retry_statuses == "502, 503"

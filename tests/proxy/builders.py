@@ -63,7 +63,7 @@ def make_endpoint(
         "limits": Limits(connect=1, first_byte=2, idle=3, total=0),
         "tls": TLS(),
         "max_concurrent": None,
-        "requests_per_minute": None,
+        "requests_per_minute": 0,
         "models": listed,
         "model_names": fold_names(listed),
     }

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from endpoints.loading import endpoint_rate
 from proxy.rates import (
     SHARED_COUNTS,
     EndpointRates,
@@ -13,7 +14,6 @@ from proxy.rates import (
     RateLimits,
     Refusal,
     RequestRates,
-    endpoint_limit,
 )
 
 MINUTE_STARTS = 1_750_000_020.0
@@ -225,4 +225,4 @@ def test_it_always_has_room_at_an_endpoint_without_limit(limit):
     [("openai", None, 200), ("openai", 0, 0), ("openai", 7, 7), ("openai-compatible", None, 0), ("ollama", 9, 9)],
 )
 def test_it_limits_endpoints_of_openai_only_by_default(kind, own, limit):
-    assert endpoint_limit(own, kind, 200) == limit
+    assert endpoint_rate(own, kind) == limit

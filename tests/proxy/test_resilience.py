@@ -180,3 +180,26 @@ async def test_it_never_waits_in_line_with_a_place_in_hand(proxy: Proxy) -> None
         assert [each.status for each in answers] == [503, 503]
         assert [each.json()["error"] for each in answers] == [{"message": "loading"}] * 2
         await proxy.settled()
+
+
+async def test_it_leaves_an_endpoint_that_has_used_up_its_minute(proxy: Proxy) -> None:
+    if time.time() % 60 > 50:  # the test must stay inside one minute of the clock
+        await asyncio.sleep(60 - time.time() % 60)
+    async with ScriptedBackend(json_reply(OK)) as one, ScriptedBackend(json_reply(OK)) as two:
+        await proxy.add(one.url, name="one", requests_per_minute=2)
+        await proxy.add(two.url, name="two", requests_per_minute=3)
+        for _ in range(5):
+            assert (await proxy.chat()).status == 200
+        assert (len(one.requests), len(two.requests)) == (2, 3)
+        refused = await proxy.chat()
+        assert (refused.status, refused.json()["error"]["code"]) == (429, "rate_limited")
+        assert 1 <= int(refused.header("retry-after") or 0) <= 60
+
+
+async def test_it_retries_the_statuses_an_endpoint_names_instead_of_the_usual(proxy: Proxy) -> None:
+    async with ScriptedBackend(json_reply({"error": "x"}, 500)) as one, ScriptedBackend(json_reply(OK)) as two:
+        await proxy.add(one.url, name="one", retry_statuses="500")
+        await proxy.add(two.url, name="two")
+        for _ in range(4):
+            assert (await proxy.chat()).status == 200
+        assert one.requests
