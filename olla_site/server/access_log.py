@@ -81,7 +81,7 @@ class AccessLog:
         for finished in pending:
             line = logging.LogRecord.__new__(logging.LogRecord)
             line.__dict__.update(_template.__dict__)
-            line.msg = redact(msgspec.json.encode(build_line(finished)).decode())
+            line.msg = msgspec.json.encode(build_line(finished)).decode()
             line.created = finished.now
             line.msecs = finished.now % 1 * 1000
             logger.handle(line)
@@ -109,7 +109,7 @@ def build_line(finished: Finished) -> AccessLine:
         request_id=finished.request_id,
         client=finished.client[0] if finished.client else "",
         method=head.method if head else "-",
-        path=redact_target(head.raw_path, head.query) if head else "-",
+        path=redact(redact_target(head.raw_path, head.query)) if head else "-",
         status=finished.status,
         bytes=finished.size,
         ms=round(finished.seconds * 1000, 3),
