@@ -222,11 +222,10 @@ def close_call(
             close_at_end(attempt, status)(ending)
             record.end(judge_outcome(ending, status), source)
             return
-        error = source.error if status < 400 else None
-        close_at_end(attempt, error.status if error is not None else status)(ending)
+        close_at_end(attempt, status)(ending)
         if ending is not Ending.CLIENT_GONE:
             # A backend may die after its last word, and its last word may be an error.
-            ending = Ending.BROKEN if error is not None else Ending.COMPLETE
+            ending = Ending.COMPLETE if source.error is None else Ending.BROKEN
         record.end(judge_outcome(ending, status), source.report)
 
     return end

@@ -20,6 +20,7 @@ from tests.bench.processes import (
     resident_bytes,
     uvicorn_alone,
 )
+from tests.bench.upstream import CHUNKS
 from tests.translation import cost
 
 REPORT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
@@ -47,6 +48,10 @@ def measure(quick: bool) -> tuple[list[Row], list[float]]:
             rows.append((f"{name}: product, us CPU", result.product.text()))
             rows.append((f"{name}: bare relay, us CPU", result.yardstick.text()))
             rows.append((f"{name}: ratio", result.ratio.text(".2f")))
+        spread = measures.translation_cost(ours, total=1200 // scale, turns=3 if quick else 7)
+        added = (spread.product.middle - spread.yardstick.middle) / CHUNKS
+        rows.append(("64-chunk stream translated: product, us CPU", spread.product.text()))
+        rows.append(("The same, added to relaying it", f"{added:.1f} us CPU a chunk"))
         mine, theirs = measures.requests_of(JSON_BODY)
         alone = measures.latency_at_one(ours, mine, 3000 // scale)
         bare = measures.latency_at_one(relay, theirs, 3000 // scale)
@@ -55,8 +60,8 @@ def measure(quick: bool) -> tuple[list[Row], list[float]]:
         rows.append(("p99 at one client to p50", f"{percentile(alone, 0.99) / percentile(alone, 0.5):.2f}"))
         rows.append(("p99 at one client to bare relay", f"{percentile(alone, 0.99) / percentile(bare, 0.99):.2f}"))
         streams = 256 // scale
-        for name, spread in (("staggered over 3 s", 3.0), ("all at one instant", 0.0)):
-            paced = measures.paced_streams(ours, streams=streams, pace=50, spread=spread)
+        for name, seconds in (("staggered over 3 s", 3.0), ("all at one instant", 0.0)):
+            paced = measures.paced_streams(ours, streams=streams, pace=50, spread=seconds)
             rows.append((f"{streams} paced streams, {name}", describe_paced(paced)))
         server, uvicorn = stack.enter_context(ollaserver_alone()), stack.enter_context(uvicorn_alone())
         result = measures.compare_cpu(

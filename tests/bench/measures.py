@@ -17,6 +17,8 @@ PRODUCT_PATH = "/olla/openai/v1/chat/completions"
 RELAY_PATH = "/v1/chat/completions"
 JSON_BODY = b'{"model":"%b","messages":[{"role":"user","content":"%b"}]}' % (MODEL.encode(), b"hello " * 60)
 STREAM_BODY = JSON_BODY.replace(b'{"model"', b'{"stream":true,"model"', 1)
+MESSAGES_PATH = "/olla/anthropic/v1/messages"
+MESSAGES_BODY = STREAM_BODY.replace(b'{"stream"', b'{"max_tokens":100,"stream"', 1)
 
 
 Measured = LiveServer | Served
@@ -73,6 +75,12 @@ def compare_cpu(
 def requests_of(body: bytes, extra: bytes = b"") -> tuple[bytes, bytes]:
     """The request to the product and the same one to the yardstick."""
     return build_request(PRODUCT_PATH, body, extra), build_request(RELAY_PATH, body, extra)
+
+
+def translation_cost(server: LiveServer, *, total: int, turns: int) -> Comparison:
+    """CPU of streams that are translated to Anthropic's events, against the same ones relayed."""
+    translated, relayed = build_request(MESSAGES_PATH, MESSAGES_BODY), build_request(PRODUCT_PATH, STREAM_BODY)
+    return compare_cpu((server, translated), (server, relayed), total=total, concurrency=32, turns=turns)
 
 
 def latency_at_one(server: LiveServer, request: bytes, total: int) -> list[float]:

@@ -320,6 +320,15 @@ async def test_it_never_makes_a_clean_end_of_one_that_was_none(proxy: Proxy, lin
     assert totals().stream_failures == 1
 
 
+async def test_it_leaves_the_breaker_alone_when_only_words_were_missing(proxy: Proxy) -> None:
+    async with ScriptedBackend(sse_reply(CHUNKS[:3], done=False)) as backend:
+        endpoint = await proxy.add(backend.url)
+        for _ in range(6):
+            assert (await send(proxy, ask(stream=True))).status == 200
+        assert endpoint.pk not in live.failures
+    assert totals().stream_failures == 6
+
+
 async def test_it_closes_after_an_error_event_whatever_follows(proxy: Proxy) -> None:
     lines = [
         chunk({"content": "a"}),
