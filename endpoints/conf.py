@@ -151,8 +151,10 @@ class Conf:
     )
     ca_dir: str = option(
         "",
-        "Folder of the PEM files that endpoints may name as their CA file; empty is `ca` in the data folder.",
+        "Folder of the PEM files that endpoints may name as their CA file; empty allows the system's authorities "
+        "only.",
     )
+    secrets_dir: str = option("", "Folder of the files `${file:name}` in credentials may read; empty is none.")
     open_guarded_paths: tuple[str, ...] = option(
         (),
         "Endpoint types whose guarded paths (model management and the like) are open, or `*` for all.",

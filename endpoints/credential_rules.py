@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from endpoints.fields import UnreadableSecret
 from endpoints.findings import Finding, error, warning
-from endpoints.secrets import PLACEHOLDER, Secret, may_read_env
+from endpoints.secret_files import find_secret_file, read_secret_file
+from endpoints.secrets import PLACEHOLDER, Secret, SecretError, may_read_env
 from endpoints.write_only import SecretAction, SecretEdit, is_header_name, restore_header_lines
 
 if TYPE_CHECKING:
@@ -93,10 +94,12 @@ def _check_placeholders(
 ) -> Iterator[Finding]:
     text = value.reveal()
     if "${" in PLACEHOLDER.sub("", text):
-        yield error(field, "${ begins a placeholder: write ${NAME} or ${NAME:-default}.")
+        yield error(field, "${ begins a placeholder: write ${NAME}, ${NAME:-default} or ${file:name}.")
     for match in PLACEHOLDER.finditer(text):
-        name, default = match.groups()
-        if not may_read_env(name, allow):
+        name, default = match["name"], match["default"]
+        if match["file"] is not None:
+            yield from _check_file(field, match["file"])
+        elif not may_read_env(name, allow):
             yield error(
                 field,
                 f"The environment variable {name} may not be read here. Allowed names: {', '.join(allow)} "
@@ -106,6 +109,19 @@ def _check_placeholders(
             yield warning(
                 field, f"The environment variable {name} is not set: the endpoint gets no traffic until it is."
             )
+
+
+def _check_file(field: str, name: str) -> Iterator[Finding]:
+    """A name that may never be read is refused; a file that is not there yet is told."""
+    try:
+        find_secret_file(name)
+    except SecretError as problem:
+        yield error(field, str(problem))
+        return
+    try:
+        read_secret_file(name)
+    except SecretError as problem:
+        yield warning(field, f"{problem} The endpoint gets no traffic until it can be read.")
 
 
 def _check_name(field: str, name: str, subject: str) -> Iterator[Finding]:

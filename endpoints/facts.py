@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from datetime import datetime
 
+from endpoints.credentials import read_access
 from endpoints.health import OperatorState, Status
-from endpoints.loading import read_credentials
 from endpoints.models import Endpoint, EndpointHealth
 from endpoints.profiles import AUTO, PROFILES
-from endpoints.secrets import SecretError
 from endpoints.status_text import HealthFacts
 
 
@@ -20,12 +19,8 @@ def health_of(endpoint: Endpoint) -> EndpointHealth:
 
 
 def config_problem(endpoint: Endpoint) -> str:
-    """Why the stored credentials cannot be used; empty when they can."""
-    try:
-        read_credentials(endpoint, os.environ)
-    except SecretError as error:
-        return str(error)
-    return ""
+    """Why the stored credentials or CA file cannot be used; empty when they can."""
+    return read_access(endpoint, os.environ).problem
 
 
 def gather_facts(endpoint: Endpoint, prober_seen: datetime | None) -> HealthFacts:

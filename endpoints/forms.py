@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 
-from endpoints.ca_files import CaFileError, find_ca_file
+from endpoints.ca_files import CaFileError, check_ca_file
 from endpoints.conf import conf
 from endpoints.lookup import own_address_test, resolve_hosts
 from endpoints.models import BACKEND_TYPES, Endpoint
@@ -208,12 +208,13 @@ class EndpointForm(_ModelForm):
         return tidy_tags(self.cleaned_data["tags"])
 
     def clean_ca_file(self) -> str:
-        """The full path of a CA file named in the folder for them."""
-        typed: str = self.cleaned_data["ca_file"]
+        """The name of a CA file in the folder for them."""
+        name: str = self.cleaned_data["ca_file"]
         try:
-            return find_ca_file(typed) if typed.strip() else ""
+            check_ca_file(name)
         except CaFileError as problem:
             raise forms.ValidationError(str(problem)) from problem
+        return name
 
     def _draft(self, data: dict[str, Any]) -> Draft:
         """The record to review; a field that did not even parse counts with its stored value."""

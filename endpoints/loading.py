@@ -20,17 +20,10 @@ from dataclasses import dataclass
 from django.db import DatabaseError, connection
 
 from endpoints import tasks
-from endpoints.addressing import (
-    CREDENTIAL_HEADERS,
-    TLS,
-    build_auth_headers,
-    merge_headers,
-    parse_base_path,
-    parse_origin,
-)
+from endpoints.addressing import CREDENTIAL_HEADERS, parse_base_path, parse_origin
 from endpoints.conf import conf
+from endpoints.credentials import read_access, secret_files_of
 from endpoints.database_thread import DatabaseThread
-from endpoints.fields import UnreadableSecret
 from endpoints.health import OperatorState, Status
 from endpoints.models import (
     DiscoveredModel,
@@ -55,7 +48,7 @@ from endpoints.rules import (
     Strategy,
     parse_tags,
 )
-from endpoints.secrets import Secret, SecretError, expand_placeholders
+from endpoints.secret_files import Stamp, stamp_files
 from endpoints.snapshot import (
     DEFAULT_RETRY_STATUSES,
     EMPTY,
@@ -88,13 +81,15 @@ class Loader:
         self.snapshot: Snapshot = EMPTY
         self.health = LoaderHealth(0.0, 0.0, "")
         self._lock = threading.Lock()
+        self._files: tuple[str, ...] = ()  # the secret files the snapshot was built with, and how they looked
+        self._stamp: Stamp = ()
 
     def refresh(self, *, force: bool = False) -> Snapshot:
         """Look once; re-read changed endpoints when the revision moved. Raises DatabaseError."""
         with self._lock:
             try:
                 revision, prober_seen = _read_marks()
-                if force or revision != self.snapshot.revision:
+                if force or revision != self.snapshot.revision or stamp_files(self._files) != self._stamp:
                     self.snapshot = self._build(revision)
             except DatabaseError as error:
                 if not self.health.error:
@@ -114,7 +109,11 @@ class Loader:
         for model in DiscoveredModel.objects.all().iterator():
             models.setdefault(model.endpoint_id, []).append(_listed(model))
         records = []
-        for endpoint in Endpoint.objects.select_related("health"):
+        endpoints = list(Endpoint.objects.select_related("health"))
+        # Stamped before they are read: a file that changes in between is noticed at the next look.
+        self._files = tuple(name for endpoint in endpoints for name in secret_files_of(endpoint))
+        self._stamp = stamp_files(self._files)
+        for endpoint in endpoints:
             try:
                 records.append(build_record(endpoint, tuple(models.get(endpoint.pk, ())), os.environ))
             except ValueError as error:
@@ -167,10 +166,7 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
     if kind == AUTO and health.detected_type:
         kind = health.detected_type
     profile = profile_for(kind)
-    try:
-        headers, problem = read_credentials(endpoint, env), ""
-    except SecretError as error:
-        headers, problem = (), str(error)
+    access = read_access(endpoint, env)
     return EndpointRecord(
         id=endpoint.pk,
         name=endpoint.name,
@@ -184,16 +180,16 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
         weight=endpoint.weight,
         tags=parse_tags(endpoint.tags),
         state=OperatorState(endpoint.state),
-        status=Status.CONFIG_ERROR if problem else Status(health.status),
+        status=Status.CONFIG_ERROR if access.problem else Status(health.status),
         status_since=health.status_since.timestamp(),
         next_check=health.next_check.timestamp(),
         check_interval=endpoint.check_interval,
         last_checked=health.last_checked.timestamp() if health.last_checked else None,
         last_error=health.last_error,
         latency_ms=health.latency_ms,
-        headers=headers,
+        headers=access.headers,
         uses_own_key=endpoint.auth_type != "none"
-        or any(name.lower() in CREDENTIAL_HEADERS for name, _ in headers),
+        or any(name.lower() in CREDENTIAL_HEADERS for name, _ in access.headers),
         forward_client_auth=_FORWARD.get(endpoint.forward_client_auth),
         retry_statuses=parse_statuses(endpoint.retry_statuses),
         limits=Limits(
@@ -202,37 +198,13 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
             idle=endpoint.idle_timeout or settings.idle_timeout,
             total=endpoint.total_timeout or settings.total_timeout,
         ),
-        tls=TLS(endpoint.verify_tls, endpoint.ca_file),
+        tls=access.tls,
         max_concurrent=endpoint.max_concurrent,
         requests_per_minute=endpoint_rate(endpoint.requests_per_minute, kind),
         models=models,
         model_names=fold_names(models),
-        config_problem=problem,
+        config_problem=access.problem,
     )
-
-
-def read_credentials(endpoint: Endpoint, env: Mapping[str, str]) -> tuple[tuple[bytes, Secret], ...]:
-    """The headers an endpoint's credentials and extra headers become, placeholders expanded.
-
-    Raises SecretError naming what is missing.
-    """
-    stored = (endpoint.auth_username, endpoint.auth_secret, endpoint.extra_headers)
-    if any(isinstance(secret, UnreadableSecret) for secret in stored):
-        raise SecretError("The stored credentials cannot be decrypted: enter them again.")
-    allow = conf().env_allow
-
-    def expand(secret: Secret) -> Secret:
-        return Secret(expand_placeholders(secret.reveal(), env, allow))
-
-    auth = build_auth_headers(
-        endpoint.auth_type, endpoint.auth_header, expand(endpoint.auth_username), expand(endpoint.auth_secret)
-    )
-    extra = []
-    for line in endpoint.extra_headers.reveal().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip():
-            extra.append((name.strip().encode("latin-1"), expand(Secret(value.strip()))))
-    return merge_headers(extra, auth)
 
 
 def endpoint_rate(own: int | None, backend_type: str) -> int:

@@ -26,12 +26,15 @@ __all__ = [
 ]  # fmt: skip
 
 
+RoutedManager = models.Manager.from_queryset(RoutedQuerySet)
+
+
 class RoutedModel(models.Model):
     """A table whose every change is seen by routing within about a second."""
 
     routing_sees_changes = True
 
-    objects: ClassVar[models.Manager[Any]] = RoutedQuerySet.as_manager()
+    objects = RoutedManager()
 
     class Meta:
         abstract = True

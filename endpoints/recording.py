@@ -24,15 +24,13 @@ from django.db.models import F, Min, Q, QuerySet
 
 from endpoints.addressing import AddressError, parse_origin
 from endpoints.asking import ProbeTarget
+from endpoints.credentials import read_access
 from endpoints.health import ROUTABLE, HealthChange, HealthState, OperatorState, ProbeResult, Status, next_health
 from endpoints.listed import ListedModel
-from endpoints.loading import read_credentials
 from endpoints.model_lists import parse_patterns
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, Revision
 from endpoints.probing import Discovery
 from endpoints.profiles import AUTO
-from endpoints.secrets import SecretError
-from endpoints.transport import TLS
 
 logger = logging.getLogger(__name__)
 
@@ -83,15 +81,12 @@ def to_datetime(seconds: float) -> datetime:
 
 def build_target(endpoint: Endpoint, env: Mapping[str, str], detected_type: str = "") -> ProbeTarget:
     """What to ask and how, for a saved endpoint or for the form of one that is not."""
-    problem = ""
-    headers: tuple[Any, ...] = ()
+    access = read_access(endpoint, env)
+    problem = access.problem
     try:
         parse_origin(endpoint.url)
-        headers = read_credentials(endpoint, env)
-    except (AddressError, SecretError) as error:
+    except AddressError as error:
         problem = str(error)
-    except UnicodeError:
-        problem = "The name of a header holds characters HTTP does not allow."
     return ProbeTarget(
         name=endpoint.name,
         url=endpoint.url,
@@ -99,8 +94,8 @@ def build_target(endpoint: Endpoint, env: Mapping[str, str], detected_type: str 
         detected_type=detected_type,
         health_check_url=endpoint.health_check_url,
         model_url=endpoint.model_url,
-        headers=headers,
-        tls=TLS(endpoint.verify_tls, endpoint.ca_file),
+        headers=access.headers,
+        tls=access.tls,
         check_timeout=endpoint.check_timeout,
         include=parse_patterns(endpoint.model_include),
         exclude=parse_patterns(endpoint.model_exclude),

@@ -1,18 +1,21 @@
 """Secret values: never shown by accident, and `${ENV}` placeholders expanded by a stated rule. (pure)
 
-A stored credential is text that may hold `${NAME}` or `${NAME:-default}`. Only names that match the allowed
-patterns are read, and never one the product itself uses: an operator who may edit an endpoint must not be
-able to send this server's own keys somewhere.
+A stored credential is text that may hold `${NAME}`, `${NAME:-default}` or `${file:name}`. Only names that match
+the allowed patterns are read, and never one the product itself uses: an operator who may edit an endpoint must
+not be able to send this server's own keys somewhere. Files are read by `endpoints.secret_files`. What is read is
+not looked at for placeholders again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import NoReturn
 
-PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+PLACEHOLDER = re.compile(
+    r"\$\{(?:file:(?!-)(?P<file>[^}]*)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?)\}"
+)
 # Environment names read by this product (endpoints/conf.py, olla_site/settings.py) all start so.
 OWN_PREFIX = "OLLA_"
 OWN_EXCEPTION = "OLLA_BACKEND_"
@@ -61,7 +64,15 @@ class Secret:
 
 
 class SecretError(ValueError):
-    """A credential that cannot be used; the message names the variable, never a value."""
+    """A credential that cannot be used; the message names the variable or file, never a value."""
+
+
+ReadFile = Callable[[str], str]
+
+
+def refuse_files(name: str) -> str:
+    """For callers that read no files."""
+    raise SecretError(f"The secret file {name} may not be read here.")
 
 
 def may_read_env(name: str, allow: Iterable[str]) -> bool:
@@ -72,8 +83,10 @@ def may_read_env(name: str, allow: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in allow)
 
 
-def expand_placeholders(text: str, env: Mapping[str, str], allow: Iterable[str]) -> str:
-    """`text` with every `${NAME}` and `${NAME:-default}` replaced from `env`.
+def expand_placeholders(
+    text: str, env: Mapping[str, str], allow: Iterable[str], read_file: ReadFile = refuse_files
+) -> str:
+    """`text` with every `${NAME}` and `${NAME:-default}` replaced from `env`, every `${file:name}` by `read_file`.
 
     A line break at the end of a value, which files leave there, is taken off. Raises SecretError when a name is
     not allowed, when it is unset (or empty) and has no default, when a default holds another placeholder, and
@@ -82,7 +95,9 @@ def expand_placeholders(text: str, env: Mapping[str, str], allow: Iterable[str])
     allowed = tuple(allow)
 
     def replace(match: re.Match[str]) -> str:
-        name, default = match.group(1), match.group(2)
+        if match["file"] is not None:
+            return read_file(match["file"])
+        name, default = match["name"], match["default"]
         if not may_read_env(name, allowed):
             raise SecretError(f"The environment variable {name} may not be read (see OLLA_ENV_ALLOW).")
         if default is not None and "${" in default:
@@ -100,5 +115,10 @@ def expand_placeholders(text: str, env: Mapping[str, str], allow: Iterable[str])
 
 
 def placeholder_names(text: str) -> list[str]:
-    """The variable names that `text` refers to, in order."""
-    return [match.group(1) for match in PLACEHOLDER.finditer(text)]
+    """The names of variables and files that `text` refers to, in order."""
+    return [match["name"] or match["file"] for match in PLACEHOLDER.finditer(text)]
+
+
+def file_names(text: str) -> list[str]:
+    """The secret files that `text` refers to, in order."""
+    return [match["file"] for match in PLACEHOLDER.finditer(text) if match["file"] is not None]

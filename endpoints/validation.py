@@ -20,7 +20,7 @@ from endpoints.credential_rules import check_credentials
 from endpoints.fields import UnreadableSecret
 from endpoints.findings import Finding, Severity, error, warning
 from endpoints.lookup import Addresses
-from endpoints.models import Endpoint
+from endpoints.models import AuthType, Endpoint
 from endpoints.rule_review import check_tags
 from endpoints.rules import describe_bad_glob
 from endpoints.secrets import Secret
@@ -30,6 +30,7 @@ __all__ = ["Draft", "Finding", "Severity", "Surroundings", "hosts_of", "review",
 
 URL_FIELDS = ("url", "health_check_url", "model_url")
 MOST_PROBE_SECONDS = 30
+AGAIN = "Enter it again (or remove it): {}, and a stored secret never follows to another place unseen."
 _ABSOLUTE = ("http://", "https://")
 _UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\\<>\"`]")
 
@@ -43,6 +44,7 @@ class Draft:
     health_check_url: str = ""
     model_url: str = ""
     verify_tls: bool = True
+    ca_file: str = ""
     check_interval: float = 5.0
     check_timeout: float = 2.0
     model_include: str = ""
@@ -108,6 +110,8 @@ def describe_move(stored: Endpoint, draft: Draft) -> str:
     """What makes credentials go somewhere else, as part of a sentence; empty when nothing does."""
     if stored.verify_tls and not draft.verify_tls:
         return "TLS verification is switched off"
+    if stored.ca_file != draft.ca_file:
+        return "the CA file changes, and with it who can pass for this server"
     try:
         old_home, new_home = parse_origin(stored.url), parse_origin(draft.url)
         added = destinations(draft) - destinations(stored)
@@ -125,8 +129,8 @@ def secrets_to_enter_again(stored: Endpoint, draft: Draft) -> list[Finding]:
     """
     move = describe_move(stored, draft)
     if not move:
-        return []
-    why = f"Enter it again (or remove it): {move}, and a stored secret never follows to another place unseen."
+        return _secrets_for_another_header(stored, draft)
+    why = AGAIN.format(move)
     findings = [
         error(field, why)
         for field, edit, secret in (
@@ -139,6 +143,22 @@ def secrets_to_enter_again(stored: Endpoint, draft: Draft) -> list[Finding]:
     if kept:
         findings.append(error("extra_headers", f"{', '.join(kept)}: {why[0].lower()}{why[1:]}"))
     return findings
+
+
+def _secrets_for_another_header(stored: Endpoint, draft: Draft) -> list[Finding]:
+    """A key sent as X-Request-Id, say, comes back in answers: it stays in the header it was entered for."""
+    old = auth_header_of(stored.auth_type, stored.auth_header)
+    new = auth_header_of(draft.auth_type, draft.auth_header)
+    if new in {"", old} or draft.auth_secret.action is not SecretAction.KEEP or not is_stored(stored.auth_secret):
+        return []
+    return [error("auth_secret", AGAIN.format(f"it would be sent in another header ({new})"))]
+
+
+def auth_header_of(auth_type: str, header: str) -> str:
+    """The header, in small letters, that carries credentials of a kind."""
+    if auth_type == AuthType.API_KEY:
+        return (header or "X-Api-Key").lower()
+    return "" if auth_type == AuthType.NONE else "authorization"
 
 
 def is_stored(secret: Secret) -> bool:

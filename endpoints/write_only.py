@@ -75,9 +75,9 @@ def is_header_name(text: str) -> bool:
 
 
 def is_placeholder(value: Secret) -> bool:
-    """Whether a value is one `${NAME}` and nothing else (a default would be a literal, so it is hidden)."""
+    """Whether a value is one placeholder and nothing else (a default would be a literal, so it is hidden)."""
     match = PLACEHOLDER.fullmatch(value.reveal())
-    return match is not None and match.group(2) is None
+    return match is not None and match["default"] is None
 
 
 def mask_header_lines(stored: Secret) -> str:

@@ -10,6 +10,7 @@ from django.contrib.messages import get_messages
 from django.urls import reverse
 from django.utils import timezone
 
+from endpoints.loading import build_record
 from endpoints.models import Endpoint, EndpointHealth, Revision
 from tests.endpoints.desk import ADD, add, edit_address, error_texts, form_data, make_endpoint
 
@@ -141,9 +142,12 @@ def test_it_stores_types_in_their_canonical_spelling(admin_client, typed, stored
         ({"extra_headers": "X-Team: ********"}, "no value is stored under this name"),
         ({"extra_headers": "X-Team: ${PATH}"}, "PATH may not be read here"),
         ({"extra_headers": "X-Team: " + "a" * 20_000}, "at most 16384 characters"),
-        ({"ca_file": "/etc/passwd"}, "CA files are read from"),
-        ({"ca_file": "../../etc/passwd"}, "CA files are read from"),
-        ({"ca_file": "missing.pem"}, "There is no such file"),
+        ({"ca_file": "lab.pem"}, "No folder for CA files is set (OLLA_CA_DIR)"),
+        ({"model_url": "http://169.254.169.254/models"}, "link-local, metadata"),
+        ({"model_url": "http://[64:ff9b::a9fe:a9fe]/"}, "link-local, metadata"),
+        ({"auth_type": "bearer", "auth_secret": "${SECRET_KEY}"}, "SECRET_KEY may not be read here"),
+        ({"auth_type": "bearer", "auth_secret": "${file:key}"}, "no folder for such files is set"),
+        ({"extra_headers": "X-Team: ${file:key}"}, "no folder for such files is set"),
     ],
 )
 def test_it_refuses_and_says_why(admin_client, changes, said):
@@ -243,7 +247,30 @@ def test_it_takes_a_ca_file_from_its_folder(admin_client, settings, tmp_path):
 
     add(admin_client, ca_file="own.pem")
 
-    assert Endpoint.objects.get().ca_file == str(tmp_path / "own.pem")
+    assert Endpoint.objects.get().ca_file == "own.pem"
+    record = build_record(Endpoint.objects.get(), (), {})
+    assert (record.tls.ca_file, record.config_problem) == (str(tmp_path / "own.pem"), "")
+    (tmp_path / "own.pem").unlink()
+    record = build_record(Endpoint.objects.get(), (), {})
+    assert record.status == "config_error"
+    assert record.config_problem == "There is no CA file own.pem in the folder OLLA_CA_DIR."
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("/etc/passwd", "not a path of this machine"),
+        ("../../etc/passwd", "from the folder OLLA_CA_DIR only"),
+        ("out.pem", "from the folder OLLA_CA_DIR only"),
+        ("missing.pem", "There is no CA file missing.pem"),
+        (".", "There is no CA file"),
+    ],
+)
+def test_it_refuses_a_ca_file_from_elsewhere(admin_client, settings, tmp_path, name, said):
+    settings.OLLA_CA_DIR = str(tmp_path)
+    (tmp_path / "out.pem").symlink_to("/etc/passwd")
+
+    assert any(said in text for text in refusals(add(admin_client, ca_file=name)))
 
 
 def test_it_refuses_a_ca_file_that_is_no_certificate(admin_client, settings, tmp_path):

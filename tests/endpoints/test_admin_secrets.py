@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import ssl
+from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
@@ -248,7 +250,16 @@ MOVES = [
     {"health_check_url": "http://127.0.0.9/health"},
     {"model_url": "https://127.0.0.1:11434/models"},
     {"verify_tls": ""},
+    {"ca_file": "other.pem"},
 ]
+
+
+@pytest.fixture(autouse=True)
+def ca_folder(settings, tmp_path):
+    """A folder with an authority somebody might name."""
+    settings.OLLA_CA_DIR = str(tmp_path)
+    system = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+    (tmp_path / "other.pem").write_bytes(Path(system).read_bytes())
 
 
 @pytest.mark.parametrize("move", MOVES)
@@ -309,6 +320,32 @@ def test_it_keeps_secrets_of_an_endpoint_that_stays(admin_client, change):
 
     assert save(admin_client, row, **change).status_code == 302
     assert reread(row)[:2] == (USER, TOKEN)
+
+
+# A header that comes back in answers would show the key to every client.
+@pytest.mark.parametrize(
+    ("stored", "change"),
+    [
+        ({"auth_type": "api_key"}, {"auth_header": "X-Request-Id"}),
+        ({"auth_type": "api_key", "auth_header": "X-Key"}, {"auth_header": ""}),
+        ({"auth_type": "api_key", "auth_header": "X-Key"}, {"auth_type": "bearer"}),
+        ({"auth_type": "bearer"}, {"auth_type": "api_key", "auth_header": "X-Request-Id"}),
+    ],
+)
+def test_it_asks_again_when_a_secret_would_go_into_another_header(admin_client, stored, change):
+    row = guarded(auth_username="", extra_headers="", **stored)
+
+    page = save(admin_client, row, **change)
+
+    assert [text for text in error_texts(page.content.decode()) if "another header" in text]
+    assert save(admin_client, row, **change, auth_secret="new").status_code == 302
+    assert reread(row)[1] == "new"
+
+
+def test_it_does_not_ask_again_for_another_spelling_of_the_header(admin_client):
+    row = guarded(auth_type="api_key", auth_username="", auth_header="X-Key")
+
+    assert save(admin_client, row, auth_header="x-key").status_code == 302
 
 
 def test_it_does_not_ask_again_when_verification_was_off_already(admin_client):

@@ -481,11 +481,12 @@ async def test_it_looks_at_the_address_of_each_connection_anew(proxy: Proxy, kin
 @every_kind
 @pytest.mark.parametrize(("expired", "status"), [(False, 200), (True, 502)])
 async def test_it_checks_the_dates_of_a_certificate(
-    proxy: Proxy, tmp_path: Path, kind: Kind, expired: bool, status: int
+    proxy: Proxy, tmp_path: Path, settings: Any, kind: Kind, expired: bool, status: int
 ) -> None:
     files = make_certificates(tmp_path, expired=expired)
+    settings.OLLA_CA_DIR = str(tmp_path)
     async with ScriptedBackend(kind.reply(), tls=files) as backend:
-        endpoint = await add(proxy, kind, backend.url, ca_file=files.ca_file)
+        endpoint = await add(proxy, kind, backend.url, ca_file=Path(files.ca_file).name)
         answer = await ask(proxy, kind).done()
         seen = refused_with("upstream_unreachable", elsewhere=True) if expired else Seen()
         assert answer.status == status
