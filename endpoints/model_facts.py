@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from endpoints.families import judge_family, judge_publisher
 from endpoints.listed import Capability, ListedModel, judge_type, tell_capabilities
@@ -32,7 +33,8 @@ class ModelFacts:
     modified_at: float | None
 
 
-def merge_facts(models: Sequence[ListedModel]) -> ModelFacts:
+@lru_cache(maxsize=16_384)
+def merge_facts(models: tuple[ListedModel, ...]) -> ModelFacts:
     """The facts of a model from its listings, best first; there is at least one."""
     family, variant = _merge_family(models)
     size = normalize_size(_first(models, "parameter_size"))

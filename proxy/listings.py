@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from endpoints.model_facts import ModelFacts, merge_facts
 from endpoints.snapshot import Alias, EndpointRecord, ListedModel, Snapshot, fold_model
 from proxy.routing import resolve_alias
 from proxy.sieve import LiveView, is_usable
@@ -29,6 +30,11 @@ class CatalogueEntry:
         """The listing shown for the model."""
         return self.sources[0][1]
 
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model from all its listings."""
+        return merge_facts(tuple(model for _, model in self.sources))
+
 
 def build_catalogue(snapshot: Snapshot, prefix: str, view: LiveView) -> list[CatalogueEntry]:
     """The models of a prefix by name, sorted; equal names without regard to case are one."""
@@ -38,21 +44,22 @@ def build_catalogue(snapshot: Snapshot, prefix: str, view: LiveView) -> list[Cat
             grouped.setdefault(fold_model(model.name), []).append((endpoint, model))
     names = {folded: sources[0][1].name for folded, sources in grouped.items()}
     for alias in snapshot.aliases.values():
-        sources = _alias_sources(snapshot, prefix, alias)
+        sources = alias_sources(snapshot, prefix, alias)
         if sources:  # an alias hides a model of its name, as it does for requests
             grouped[fold_model(alias.name)] = sources
             names[fold_model(alias.name)] = alias.name
-    return [
-        CatalogueEntry(
-            name=names[folded],
-            sources=tuple(sources),
-            available=any(is_usable(endpoint, view) for endpoint, _ in sources),
-        )
-        for folded, sources in sorted(grouped.items())
-    ]
+    return [build_entry(names[folded], sources, view) for folded, sources in sorted(grouped.items())]
 
 
-def _alias_sources(snapshot: Snapshot, prefix: str, alias: Alias) -> list[tuple[EndpointRecord, ListedModel]]:
+def build_entry(
+    name: str, sources: Iterable[tuple[EndpointRecord, ListedModel]], view: LiveView
+) -> CatalogueEntry:
+    """One entry with whether it can be used now."""
+    found = tuple(sources)
+    return CatalogueEntry(name, found, any(is_usable(endpoint, view) for endpoint, _ in found))
+
+
+def alias_sources(snapshot: Snapshot, prefix: str, alias: Alias) -> list[tuple[EndpointRecord, ListedModel]]:
     """Each endpoint that has a target of the alias, with the model it would be sent."""
     sent = resolve_alias(snapshot, prefix, alias)
     endpoints = [snapshot.by_id[each] for each in sent]
@@ -91,8 +98,8 @@ def _ollama_model(entry: CatalogueEntry) -> dict[str, Any]:
         "size": model.size_bytes or 0,
         "digest": model.digest,
         "details": {
-            "parent_model": "",
-            "format": "gguf",
+            "parent_model": model.parent,
+            "format": model.file_format or "gguf",
             "family": model.family,
             "families": [model.family] if model.family else None,
             "parameter_size": model.parameter_size,
@@ -143,42 +150,6 @@ def anthropic_model(entry: CatalogueEntry) -> dict[str, Any]:
         "lifecycle": "active",
         "max_input_tokens": min(windows) if windows else None,
         "max_tokens": None,
-    }
-
-
-def unified_list(entries: Iterable[CatalogueEntry], now: float) -> dict[str, Any]:
-    """The product's own list: every model with where it is and what is known of it."""
-    return {"object": "list", "data": [unified_model(entry, now) for entry in entries]}
-
-
-def unified_model(entry: CatalogueEntry, now: float) -> dict[str, Any]:
-    """One entry of the product's own list."""
-    model = entry.first
-    details: dict[str, Any] = {
-        "family": model.family,
-        "parameter_size": model.parameter_size,
-        "quantization": model.quantization,
-        "aliases": sorted({listed.name for _, listed in entry.sources}),
-        "availability": [_availability(endpoint, listed) for endpoint, listed in entry.sources],
-        "capabilities": sorted({each for _, listed in entry.sources for each in listed.capabilities}),
-    }
-    if model.context_length:
-        details["max_context_length"] = model.context_length
-    return {
-        "id": entry.name,
-        "object": "model",
-        "owned_by": "olla",
-        "created": int(model.modified_at or now),
-        "olla": details,
-    }
-
-
-def _availability(endpoint: EndpointRecord, model: ListedModel) -> dict[str, Any]:
-    return {
-        "endpoint": endpoint.name,
-        "type": endpoint.backend_type,
-        "status": endpoint.status,
-        "state": (model.state or "available") if endpoint.accepts_traffic else "unavailable",
     }
 
 

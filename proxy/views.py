@@ -12,16 +12,19 @@ from django.http import HttpResponse
 
 from endpoints import loading
 from endpoints.conf import conf
-from endpoints.profiles import PREFIXES, PROFILES
-from endpoints.snapshot import UNIVERSAL, fold_model
-from proxy import listings
+from endpoints.profiles import PREFIXES, PROFILES, Profile
+from endpoints.snapshot import UNIVERSAL
+from proxy import listings, native_lists
 from proxy.admission import admit
 from proxy.client_identity import ClientIdentity
 from proxy.errors import ErrorCode, OllaError, choose_shape
 from proxy.forwarding import forward
 from proxy.inbound import INFERENCE, Inbound, RawHeaders, get_header, parse_body, parse_target
 from proxy.live import live
+from proxy.model_query import choose_entries, parse_query, write_models
 from proxy.relay import RelayResponse
+from proxy.routing import native_names
+from proxy.unified_list import build_unified, find_entry, unified_item
 
 _READING = ("GET", "HEAD")
 # What a browser is about to do with an answer, where it would become part of the page that asks.
@@ -112,12 +115,17 @@ def answer_listing(prefix: str, rest: str) -> HttpResponse | None:
         return json_answer(listings.openai_model(_find(prefix, rest.removeprefix("/v1/models/"))))
     if prefix == UNIVERSAL:
         return None
-    profile = PROFILES[PREFIXES[prefix]]
-    if rest != profile.models_path:
-        return None
-    if profile.name == "ollama":
-        return json_answer(listings.ollama_tags(_available(prefix)))
-    return json_answer(listings.openai_list(_available(prefix)))
+    return _answer_native(prefix, PROFILES[PREFIXES[prefix]], rest)
+
+
+def _answer_native(prefix: str, profile: Profile, rest: str) -> HttpResponse | None:
+    """The list of a kind's own API, or one model of it; None when `rest` is neither."""
+    for path, shape in native_lists.ROUTES.get(profile.name, ((profile.models_path, native_lists.PLAIN),)):
+        if rest == path:
+            return json_answer(shape.write_list(_available(prefix)))
+        if shape.write_model is not None and rest.startswith(f"{path}/"):
+            return json_answer(shape.write_model(_find(prefix, rest[len(path) + 1 :])))
+    return None
 
 
 def _available(prefix: str) -> list[listings.CatalogueEntry]:
@@ -127,26 +135,31 @@ def _available(prefix: str) -> list[listings.CatalogueEntry]:
 
 def _find(prefix: str, name: str) -> listings.CatalogueEntry:
     """The entry of a model name (slashes and all), available or not. Raises OllaError(model_not_found)."""
-    wanted = fold_model(name)
-    for entry in listings.build_catalogue(loading.current(), prefix, live.view()):
-        if wanted == fold_model(entry.name):
-            return entry
-    raise OllaError(ErrorCode.MODEL_NOT_FOUND, f"No endpoint here has the model {name[:200]!r}.")
+    snapshot = loading.current()
+    entries = listings.build_catalogue(snapshot, prefix, live.view())
+    # By a name it has elsewhere a model is found here as well, as requests find it.
+    elsewhere = next(iter(native_names(snapshot, prefix, name).values()), "")
+    found = find_entry(entries, name) or find_entry(entries, elsewhere)
+    if found is None:
+        raise OllaError(ErrorCode.MODEL_NOT_FOUND, f"No endpoint here has the model {name[:200]!r}.")
+    return found
 
 
 async def models(request: APIRequest) -> HttpResponse:
-    """`/olla/models`: every model that can be used now; `?include_unavailable=true` shows the rest too."""
+    """`/olla/models`: every model that can be used now; its parameters are those of `proxy.model_query`."""
     require_reading(request)
-    entries = listings.build_catalogue(loading.current(), UNIVERSAL, live.view())
-    if request.GET.get("include_unavailable") != "true":
-        entries = [entry for entry in entries if entry.available]
-    return json_answer(listings.unified_list(entries, time.time()))
+    query, view = parse_query(request.GET), live.view()
+    entries = choose_entries(build_unified(loading.current(), view), query)
+    return json_answer(write_models(entries, query, view, time.time()))
 
 
 async def model(request: APIRequest, name: str) -> HttpResponse:
-    """`/olla/models/{name}`: one model, available or not; names may hold slashes."""
+    """`/olla/models/{name}`: one model by its id or any of its names, available or not; slashes are part of it."""
     require_reading(request)
-    return json_answer(listings.unified_model(_find(UNIVERSAL, name), time.time()))
+    found = find_entry(build_unified(loading.current(), live.view()), name)
+    if found is None:
+        raise OllaError(ErrorCode.MODEL_NOT_FOUND, f"No endpoint here has the model {name[:200]!r}.")
+    return json_answer(unified_item(found, time.time()))
 
 
 async def not_found(request: APIRequest) -> HttpResponse:

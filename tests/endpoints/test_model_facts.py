@@ -44,7 +44,7 @@ def test_it_knows_publishers() -> None:
 
 def test_it_merges_what_each_listing_knows() -> None:
     facts = merge_facts(
-        [
+        (
             ListedModel("meta-llama/Llama-3.1-8B", context_length=131072, capabilities=("chat",)),
             ListedModel(
                 "llama3.1:8b", family="llama", parameter_size="8.0B", quantization="Q4_K_M", size_bytes=5,
@@ -52,7 +52,7 @@ def test_it_merges_what_each_listing_knows() -> None:
                 file_format="gguf", modified_at=7.0,
             ),
             ListedModel("other", size_bytes=2),
-        ]
+        )
     )  # fmt: skip
     assert (facts.family, facts.variant, facts.publisher) == ("llama", "", "meta-llama")
     assert (facts.parameter_size, facts.parameter_count, facts.quantization) == ("8b", 8_000_000_000, "q4km")
@@ -61,5 +61,5 @@ def test_it_merges_what_each_listing_knows() -> None:
 
 
 def test_it_leaves_empty_what_nobody_tells() -> None:
-    facts = merge_facts([ListedModel("thing")])
+    facts = merge_facts((ListedModel("thing"),))
     assert (facts.family, facts.parameter_count, facts.context_length, facts.model_type) == ("", 0, None, "")

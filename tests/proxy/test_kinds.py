@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
-from endpoints import profiles
+from endpoints import loading, profiles
 from endpoints.asking import ProbeTarget
 from endpoints.detection import detect_type
 from endpoints.enriching import MOST_SHOWN
 from endpoints.health import Outcome
 from endpoints.listed import ListedModel
+from endpoints.models import Endpoint, ModelAlias
 from endpoints.probing import discover_models, probe_endpoint
 from endpoints.profiles import PROFILES, Profile
 from endpoints.transport import Transport
@@ -210,3 +212,62 @@ async def test_a_new_kind_is_one_literal(newcomer: Profile, door: Transport, pro
     assert (probed.status_code, model.context_length) == (200, 4096)
     assert (done.json(), done.header("X-Olla-Backend-Type")) == ({"id": "1"}, "newcomer")
     assert [each["id"] for each in listed.json()["data"]] == ["m"]
+
+
+LISTS = [
+    ("ollama", "/olla/ollama/api/tags", "models"), ("lm-studio", "/olla/lmstudio/api/v0/models", "data"),
+    ("lm-studio", "/olla/lm_studio/api/v1/models", "models"), ("lemonade", "/olla/lemonade/api/v1/models", "data"),
+    ("docker-model-runner", "/olla/dmr/engines/v1/models", "data"),
+    ("docker-model-runner", "/olla/dmr/engines/llama.cpp/v1/models", "data"),
+    ("vllm", "/olla/vllm/v1/models", "data"), ("omlx", "/olla/omlx/v1/models", "data"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "path", "key"), LISTS)
+async def test_it_answers_a_kinds_own_list(kind: str, path: str, key: str, proxy: Proxy) -> None:
+    await proxy.add("http://127.0.0.1:1", models=["org/m"], backend_type=kind)
+    await proxy.add("http://127.0.0.1:2", "other", models=["else"], backend_type="sglang")
+    done = await proxy.call("GET", path)
+    (item,) = done.json()[key]
+    assert (done.status, item.get("id") or item.get("key") or item["name"]) == (200, "org/m")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/olla/lmstudio/api/v0/models/org/m", "/olla/lmstudio/v1/models/org/m", "/olla/models/org/m",
+     "/olla/proxy/v1/models/org/m"],
+)  # fmt: skip
+async def test_it_answers_for_one_model_with_a_slash(path: str, proxy: Proxy) -> None:
+    await proxy.add("http://127.0.0.1:1", models=["org/m", "n"], backend_type="lm-studio")
+    done = await proxy.call("GET", path)
+    assert (done.status, done.json()["id"]) == (200, "org/m")
+
+
+async def test_it_refuses_a_query_that_means_nothing(proxy: Proxy) -> None:
+    done = await proxy.call("GET", "/olla/models", query=b"format=xml")
+    assert (done.status, done.json()["error"]["code"]) == (400, "invalid_request")
+
+
+async def test_one_model_is_reached_by_any_name_under_the_name_each_backend_has(proxy: Proxy) -> None:
+    """Ollama, LM Studio and vLLM have the same model; an alias says so. Each is sent its own name."""
+    natives = {
+        "ollama": "llama3.1:8b", "lm-studio": "meta-llama-3.1-8b-instruct",
+        "vllm": "meta-llama/Llama-3.1-8B-Instruct",
+    }  # fmt: skip
+    await sync_to_async(ModelAlias.objects.create)(
+        name="llama-8b", targets="\n".join(natives.values()), one_model=True
+    )
+    async with ScriptedBackend(json_reply({"ok": 1})) as backend:
+        for number, (kind, name) in enumerate(natives.items()):
+            # Tried in this order; the one before is taken out when it has answered.
+            await proxy.add(f"{backend.url}/{kind}", kind, [name], backend_type=kind, priority=100 - number)
+        for asked in (*natives.values(), "llama-8b"):
+            for kind in natives:
+                rows = Endpoint.objects.all()
+                await sync_to_async(rows.update)(state="disabled")
+                await sync_to_async(rows.filter(name=kind).update)(state="active")
+                await sync_to_async(loading.refresh)(force=True)
+                done = await proxy.call("POST", "/olla/proxy/v1/chat/completions", {"model": asked})
+                assert (done.status, done.header("X-Olla-Endpoint")) == (200, kind)
+                assert backend.requests[-1].json() == {"model": natives[kind]}
+                assert done.header("X-Olla-Model") == asked

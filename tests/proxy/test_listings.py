@@ -7,8 +7,12 @@ from dataclasses import replace
 import pytest
 
 from endpoints.health import OperatorState, Status
-from endpoints.snapshot import ListedModel
-from proxy.listings import build_catalogue, ollama_tags, openai_list, unified_list
+from endpoints.snapshot import Alias, ListedModel, build_snapshot
+from proxy.errors import OllaError
+from proxy.listings import build_catalogue, ollama_tags, openai_list
+from proxy.model_query import choose_entries, parse_query, write_models
+from proxy.native_lists import FORMATS, docker_model_runner, lemonade, lm_studio_v0, lm_studio_v1
+from proxy.unified_list import build_unified, find_entry, unified_item, unified_list, write_size
 from tests.proxy.builders import NOW, make_endpoint, make_snapshot, make_view
 
 LLAMA = ListedModel(
@@ -76,25 +80,169 @@ def test_it_writes_ollamas_tags() -> None:
     assert second["details"]["families"] is None
 
 
+DIGEST = "0123456789abcdef" * 4
+OLLAMA = make_endpoint(
+    "o",
+    models=[
+        ListedModel(
+            "llama3.1:8b", digest=DIGEST, size_bytes=4_920_753_328, family="llama", parameter_size="8.0B",
+            quantization="Q4_K_M", context_length=131072, capabilities=("chat", "tools"), state="loaded",
+            modified_at=1_700_000_000.0, file_format="gguf",
+        ),
+        ListedModel("nomic-embed-text:latest", capabilities=("embeddings",)),
+    ],
+    priority=200,
+)  # fmt: skip
+STUDIO = make_endpoint("s", "lm-studio", models=[ListedModel("meta-llama-3.1-8b-instruct", owner="lmstudio")])
+VLLM = make_endpoint("v", "vllm", models=["meta-llama/Llama-3.1-8B-Instruct"], status=Status.OFFLINE)
+ALIAS = Alias(
+    "llama-8b", ("llama3.1:8b", "meta-llama-3.1-8b-instruct", "meta-llama/Llama-3.1-8B-Instruct"), one_model=True
+)
+FLEET = build_snapshot(1, NOW, [OLLAMA, STUDIO, VLLM], [ALIAS])
+
+
 def test_it_writes_the_unified_list_with_where_each_model_is() -> None:
-    entries = build_catalogue(make_snapshot(A, replace(B, status=Status.OFFLINE)), "proxy", make_view())
-    first, second = unified_list(entries, NOW)["data"]
-    assert first == {
-        "id": "llama3:latest", "object": "model", "owned_by": "olla", "created": 1_700_000_000,
+    embed, llama = unified_list(build_unified(FLEET, make_view()), NOW)["data"][::-1]
+    assert llama == {
+        "id": "llama-8b", "object": "model", "owned_by": "olla", "created": 1_700_000_000,
         "olla": {
-            "family": "llama", "parameter_size": "8B", "quantization": "Q4_0",
-            "aliases": ["LLAMA3:LATEST", "llama3:latest"],
+            "family": "llama", "variant": "", "parameter_size": "8b", "quantization": "q4km", "type": "llm",
+            "aliases": ["llama3.1:8b", "meta-llama-3.1-8b-instruct", "meta-llama/Llama-3.1-8B-Instruct"],
             "availability": [
-                {"endpoint": "a", "type": "ollama", "status": "healthy", "state": "available"},
-                {"endpoint": "b", "type": "vllm", "status": "offline", "state": "unavailable"},
+                {"endpoint": "o", "type": "ollama", "name": "llama3.1:8b", "status": "healthy", "state": "loaded"},
+                {"endpoint": "s", "type": "lm-studio", "name": "meta-llama-3.1-8b-instruct", "status": "healthy",
+                 "state": "available"},
+                {"endpoint": "v", "type": "vllm", "name": "meta-llama/Llama-3.1-8B-Instruct", "status": "offline",
+                 "state": "unavailable"},
             ],
-            "capabilities": ["chat", "tools", "vision"], "max_context_length": 8192,
+            "capabilities": ["chat", "tools"], "max_context_length": 131072,
         },
     }  # fmt: skip
-    assert second["created"] == int(NOW)
-    assert "max_context_length" not in second["olla"]
+    assert embed["id"] == "nomic-embed-text:latest"
+    assert "max_context_length" not in embed["olla"]
 
 
-def test_it_shows_a_models_own_state_while_its_endpoint_is_up() -> None:
-    (entry,) = unified_list(build_catalogue(make_snapshot(B), "proxy", make_view()), NOW)["data"]
-    assert entry["olla"]["availability"][0]["state"] == "loaded"
+def test_it_tells_all_of_one_model() -> None:
+    entries = build_unified(FLEET, make_view())
+    for name in ("LLAMA-8b", "llama3.1:8b", "meta-llama/llama-3.1-8b-instruct"):
+        assert find_entry(entries, name) is entries[0]
+    item = unified_item(entries[0], NOW)
+    assert item["endpoints"] == ["o", "s", "v"]
+    assert item["loaded_endpoints"] == ["o"]
+    assert (item["parameter_count"], item["total_disk_size"]) == (8_000_000_000, "4.58 GB")
+    assert find_entry(entries, "nomic-embed-text") is entries[1]
+    assert find_entry(entries, "nobody") is None
+
+
+def test_it_lists_an_alias_of_different_models_beside_them() -> None:
+    snapshot = build_snapshot(1, NOW, [OLLAMA, STUDIO], [Alias("any", ("llama3.1:8b", "nomic-embed-text"))])
+    assert [entry.name for entry in build_unified(snapshot, make_view())] == [
+        "any", "llama3.1:8b", "meta-llama-3.1-8b-instruct", "nomic-embed-text:latest",
+    ]  # fmt: skip
+
+
+def ids(query: dict[str, str]) -> list[str]:
+    return [e.name for e in choose_entries(build_unified(FLEET, make_view()), parse_query(query))]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, ["llama-8b", "nomic-embed-text:latest"]), ({"type": "llm"}, ["llama-8b"]),
+        ({"type": "embeddings"}, ["nomic-embed-text:latest"]), ({"type": "vlm"}, []),
+        ({"capability": "embedding"}, ["nomic-embed-text:latest"]),
+        ({"capability": "function_calling"}, ["llama-8b"]),
+        ({"family": "LLAMA"}, ["llama-8b"]), ({"endpoint": "s"}, ["llama-8b"]), ({"endpoint": "nobody"}, []),
+        ({"endpoint": "o", "type": "embeddings"}, ["nomic-embed-text:latest"]),
+        ({"available": "true"}, ["llama-8b", "nomic-embed-text:latest"]), ({"available": "false"}, []),
+    ],
+)  # fmt: skip
+def test_it_filters(query: dict[str, str], expected: list[str]) -> None:
+    assert ids(query) == expected
+
+
+def test_it_hides_what_cannot_be_used_unless_told() -> None:
+    entries = build_unified(make_snapshot(VLLM, STUDIO), make_view())
+    shown = {
+        key: [e.name for e in choose_entries(entries, parse_query(dict([key.split("=")] if key else [])))]
+        for key in ("", "include_unavailable=true", "include_unavailable=1", "available=false")
+    }
+    assert shown == {
+        "": ["meta-llama-3.1-8b-instruct"],
+        "include_unavailable=true": ["meta-llama-3.1-8b-instruct", "meta-llama/Llama-3.1-8B-Instruct"],
+        "include_unavailable=1": ["meta-llama-3.1-8b-instruct"],
+        "available=false": ["meta-llama/Llama-3.1-8B-Instruct"],
+    }
+
+
+@pytest.mark.parametrize("query", [{"format": "xml"}, {"type": "x"}, {"capability": "x"}, {"available": "yes"}])
+def test_it_refuses_values_that_mean_nothing(query: dict[str, str]) -> None:
+    with pytest.raises(OllaError) as raised:
+        parse_query(query)
+    assert raised.value.code == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("format_name", "names"),
+    [
+        ("openai", ["llama-8b", "nomic-embed-text:latest"]),
+        ("ollama", ["llama3.1:8b", "nomic-embed-text:latest"]),
+        ("lm-studio", ["meta-llama-3.1-8b-instruct"]),
+        ("LMSTUDIO", ["meta-llama-3.1-8b-instruct"]),
+        ("vllm", ["meta-llama/Llama-3.1-8B-Instruct", "nomic-embed-text:latest"]),
+    ],
+)
+def test_it_writes_each_model_under_its_name_at_the_kind(format_name: str, names: list[str]) -> None:
+    query = parse_query({"format": format_name})
+    document = write_models(build_unified(FLEET, make_view()), query, make_view(), NOW)
+    items = document.get("data") or document["models"]
+    assert [each.get("id") or each["name"] for each in items] == names
+
+
+@pytest.mark.parametrize("format_name", sorted(FORMATS))
+def test_it_writes_every_format(format_name: str) -> None:
+    document = FORMATS[format_name](build_unified(FLEET, make_view()))
+    items = document.get("data") or document["models"]
+    assert len(items) == 2
+    if format_name != "ollama":
+        assert all(each["object"] == "model" for each in items)
+
+
+def test_it_writes_lm_studios_lists() -> None:
+    entries = build_catalogue(make_snapshot(OLLAMA), "proxy", make_view())
+    assert lm_studio_v0(entries)["data"][0] == {
+        "id": "llama3.1:8b", "object": "model", "type": "llm", "publisher": "meta", "arch": "llama",
+        "compatibility_type": "gguf", "quantization": "Q4_K_M", "state": "loaded", "max_context_length": 131072,
+        "capabilities": ["tool_use"],
+    }  # fmt: skip
+    first, second = lm_studio_v1(entries)["models"]
+    assert first == {
+        "type": "llm", "publisher": "meta", "key": "llama3.1:8b", "display_name": "llama3.1:8b",
+        "architecture": "llama", "quantization": {"name": "Q4_K_M", "bits_per_weight": None},
+        "size_bytes": 4_920_753_328, "params_string": "8B",
+        "loaded_instances": [{"id": "llama3.1:8b", "config": {}}], "max_context_length": 131072, "format": "gguf",
+        "capabilities": {"vision": False, "trained_for_tool_use": True}, "description": None,
+    }  # fmt: skip
+    assert second["type"] == "embedding"
+    assert "capabilities" not in second
+
+
+def test_it_writes_lemonades_and_dockers_lists() -> None:
+    model = ListedModel(
+        "Qwen3", owner="unsloth", checkpoint="unsloth/Qwen3-GGUF", recipe="llamacpp",
+        capabilities=("chat", "tools"), modified_at=7.5,
+    )  # fmt: skip
+    entries = build_catalogue(
+        make_snapshot(make_endpoint("l", "lemonade", models=[model])), "lemonade", make_view()
+    )
+    assert lemonade(entries)["data"] == [
+        {"id": "Qwen3", "object": "model", "created": 7, "owned_by": "unsloth", "checkpoint": "unsloth/Qwen3-GGUF",
+         "recipe": "llamacpp", "downloaded": True, "suggested": False, "labels": ["tool-calling"]}
+    ]  # fmt: skip
+    assert docker_model_runner(entries) == {
+        "object": "list", "data": [{"id": "Qwen3", "object": "model", "created": 7, "owned_by": "docker"}],
+    }  # fmt: skip
+
+
+def test_it_writes_sizes_for_people() -> None:
+    assert [write_size(size) for size in (0, 1023, 1024, 5 * 2**30)] == ["0 B", "1023 B", "1.00 KB", "5.00 GB"]
