@@ -450,6 +450,25 @@ async def test_it_estimates_for_kinds_without_tokenizer_and_for_unknown_models(p
         assert not backend.requests
 
 
+async def test_it_refuses_to_count_what_nobody_can_read(proxy: Proxy) -> None:
+    answer = await proxy.call("POST", COUNT, {**TALK, "messages": [{"role": "user", "content": 3}]})
+    assert answer.status == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_it_refuses_a_compression_it_cannot_read(proxy: Proxy) -> None:
+    answer = await proxy.call("POST", MESSAGES, b"\x28\xb5\x2f\xfd", [("content-encoding", "zstd")])
+    assert answer.status == 400
+
+
+async def test_it_keeps_a_native_request_id(proxy: Proxy) -> None:
+    async with ScriptedBackend(native_reply(headers=[(b"request-id", b"req_theirs")])) as backend:
+        await proxy.add(backend.url, backend_type="vllm")
+        answer = await send(proxy)
+    assert answer.header("request-id") == "req_theirs"
+    assert answer.header("x-olla-request-id") != "req_theirs"
+
+
 async def test_it_counts_what_needs_neither_model_nor_messages(proxy: Proxy) -> None:
     assert (await proxy.call("POST", COUNT, {"messages": []})).json() == {"input_tokens": 1}
     assert (await proxy.call("POST", COUNT, b"[]")).status == 400

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
+from proxy.anthropic_record import MEMORY_SECONDS, AnthropicState, CallRecord, Refused
+from proxy.early_start import start_early
 from proxy.live import live
+from proxy.relay import RelayResponse
 from tests.fakes import (
     Conn,
     Cut,
@@ -38,8 +41,10 @@ from tests.proxy.anthropic_builders import (
     native_stream,
     send,
 )
+from tests.proxy.builders import make_endpoint, make_inbound
 from tests.proxy.conftest import Exchange, Proxy, open_connections
 from tests.translation.grammar import read_frames, read_stream
+from translation.translator_stats import Outcome
 
 BOTH = pytest.mark.parametrize("kind", ["vllm", "sglang"])  # native, and translated
 BOTH_WAYS = pytest.mark.parametrize("stream", [False, True])
@@ -568,6 +573,55 @@ async def test_it_frees_the_backend_of_a_client_that_leaves_among_the_pings(prox
     assert totals().client_aborts == 1
 
 
+@BOTH
+async def test_it_frees_the_backend_of_a_client_that_leaves_after_the_pings(proxy: Proxy, kind: str) -> None:
+    gate = asyncio.Event()
+
+    async def script(conn: Conn) -> None:
+        request = await conn.request()
+        await gate.wait()
+        if request is not None:
+            await conn.play(begun(native=kind == "vllm"), request)
+        await conn.gone.wait()
+
+    async with ScriptedBackend(script) as backend:
+        await proxy.add(backend.url, backend_type=kind)
+        with EARLY:
+            exchange = proxy.open("POST", MESSAGES, ask(stream=True))
+            await wait_pings(exchange, 2)
+            gate.set()
+            async with asyncio.timeout(10), exchange.arrived:
+                await exchange.arrived.wait_for(lambda: b"message_start" in exchange.body)
+            exchange.leave()
+            await backend.wait_all_closed(within=1)
+            await exchange.done()
+        await proxy.settled()
+        assert open_connections() == 0
+    assert totals().client_aborts == 1
+
+
+async def test_it_closes_an_answer_that_comes_when_the_client_has_just_left() -> None:
+    closed: list[bool] = []
+
+    class Late(RelayResponse):
+        async def aclose(self) -> None:
+            closed.append(True)
+
+    async def stubborn() -> RelayResponse:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return Late(200, [])
+        raise AssertionError
+
+    task = asyncio.get_running_loop().create_task(start_early(stubborn(), make_inbound(), 60))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closed == [True]
+
+
 async def test_it_tells_a_whole_message_where_events_were_promised_as_an_error(proxy: Proxy) -> None:
     gate = asyncio.Event()
     async with ScriptedBackend(json_reply(message(), before=gate)) as backend:
@@ -647,13 +701,18 @@ async def test_it_counts_by_real_outcome(proxy: Proxy) -> None:
     assert report["summary"]["total_requests"] == 6
 
 
-async def test_it_forgets_after_a_while_what_an_endpoint_refused(proxy: Proxy) -> None:
-    from proxy.anthropic_record import MEMORY_SECONDS, AnthropicState, Refused
-    from tests.proxy.builders import make_endpoint
-
+def test_it_forgets_after_a_while_what_an_endpoint_refused() -> None:
     state, endpoint = AnthropicState(), make_endpoint()
     state.remember(endpoint, Refused.NATIVE_PATH, 100.0)
     assert not state.knows(endpoint, Refused.NATIVE_PATH, 100.0 + MEMORY_SECONDS)
     assert state.knows(endpoint, Refused.STREAM_OPTIONS, 100.0)
     assert state.knows(endpoint, Refused.NATIVE_PATH, 101.0 + MEMORY_SECONDS)
     assert state.knows(make_endpoint(url="http://elsewhere.local"), Refused.NATIVE_PATH, 100.0)
+
+
+def test_it_counts_each_request_once() -> None:
+    state = AnthropicState()
+    record = CallRecord(state, 0.0)
+    record.end(Outcome.CLIENT_ABORT)
+    record.end(Outcome.SUCCESS)
+    assert (state.totals.requests, state.totals.client_aborts, state.totals.successes) == (1, 1, 0)
