@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from endpoints.listed import ListedModel, fold_model, fold_tag
 
@@ -76,64 +76,42 @@ def fold_digest(digest: str) -> str:
     return match[1] if match and len(set(match[1])) > 1 else ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    rank: tuple[int, str, int, str, str]  # best endpoint first, then by name
+class _Listing(NamedTuple):
     endpoint_id: int
     model: ListedModel
-    name: str
+    folded: str
+    name: str  # the same without its implied tag
     digest: str
 
 
 def build_catalogue(holders: Iterable[Holder], same: Mapping[str, Iterable[str]] | None = None) -> Catalogue:
     """One entry for each model. `same` are the operator's names for a model -> its names at the endpoints."""
-    listings = sorted(
-        (
-            _Listing(
-                (-each.priority, each.name, each.id, fold_model(model.name), model.name),
-                each.id, model, fold_tag(model.name), fold_digest(model.digest),
-            )
-            for each in holders
-            for model in each.models
-        ),
-        key=lambda listing: listing.rank,
-    )  # fmt: skip
-    drifts = _find_drifts(listings)
-    groups = _group(listings, {fold_tag(drift.name) for drift in drifts}, same or {})
+    listings = _read_listings(holders)
+    digests_of: dict[str, dict[str, list[int]]] = {}  # name -> digest -> endpoints
+    for listing in listings:
+        found = digests_of.setdefault(listing.name, {})
+        if listing.digest:
+            found.setdefault(listing.digest, []).append(listing.endpoint_id)
+    drifts = [
+        Drift(name, tuple((digest, tuple(ids)) for digest, ids in sorted(found.items())))
+        for name, found in sorted(digests_of.items())
+        if len(found) > 1
+    ]
+    groups = _group(listings, digests_of, same or {})
     meanings = _count_meanings(groups)
     models = _name_groups(groups, meanings)
     return Catalogue(tuple(models), tuple(drifts), _other_names(models, meanings))
 
 
-def _find_drifts(listings: list[_Listing]) -> list[Drift]:
-    holders: dict[str, dict[str, list[int]]] = {}
-    for listing in listings:
-        if listing.digest:
-            holders.setdefault(listing.name, {}).setdefault(listing.digest, []).append(listing.endpoint_id)
-    return [
-        Drift(name, tuple((digest, tuple(ids)) for digest, ids in sorted(by_digest.items())))
-        for name, by_digest in sorted(holders.items())
-        if len(by_digest) > 1
-    ]
-
-
-class _Classes:
-    """Which keys are the same thing: a union-find whose roots are the smallest keys."""
-
-    def __init__(self) -> None:
-        self._parents: dict[str, str] = {}
-
-    def find(self, key: str) -> str:
-        root = key
-        while (parent := self._parents.get(root, root)) != root:
-            root = parent
-        while (parent := self._parents.get(key, key)) != root:
-            self._parents[key], key = root, parent
-        return root
-
-    def join(self, one: str, other: str) -> None:
-        first, second = sorted((self.find(one), self.find(other)))
-        self._parents[second] = first
+def _read_listings(holders: Iterable[Holder]) -> list[_Listing]:
+    """Every listing, best endpoint first and then by name."""
+    listings = []
+    for holder in sorted(holders, key=lambda each: (-each.priority, each.name, each.id)):
+        folded = [(fold_model(model.name), model) for model in holder.models]
+        for name, model in sorted(folded, key=lambda pair: (pair[0], pair[1].name)):
+            digest = fold_digest(model.digest) if model.digest else ""
+            listings.append(_Listing(holder.id, model, name, name.removesuffix(":latest"), digest))
+    return listings
 
 
 @dataclass(slots=True)
@@ -142,36 +120,59 @@ class _Group:
     own_name: str = ""  # the operator's
 
 
-def _group(listings: list[_Listing], drifting: set[str], same: Mapping[str, Iterable[str]]) -> list[_Group]:
-    """The listings of each model, best first. A listing's key is its digest, or its name where it has none."""
-    classes = _Classes()
-    keys = [f"d:{each.digest}" if each.digest else f"n:{each.name}" for each in listings]
-    by_name: dict[str, list[str]] = {}
-    for listing, key in zip(listings, keys, strict=True):
-        by_name.setdefault(listing.name, []).append(key)
-        if listing.name not in drifting:
-            classes.join(key, f"n:{listing.name}")
-    own_names: dict[str, str] = {}
-    for own_name, names in sorted(same.items()):
-        members = [key for name in names for key in by_name.get(fold_tag(name), ())]
-        for key in members:
-            classes.join(members[0], key)
-        if members:
-            own_names[own_name] = members[0]
+def _key_of(name: str, digest: str, digests_of: Mapping[str, Mapping[str, object]]) -> str:
+    """What a listing is grouped by: its digest, or without one the only digest its name has, or its name."""
+    if digest:
+        return digest
+    found = digests_of[name]
+    return next(iter(found)) if len(found) == 1 else f"name:{name}"
+
+
+def _group(
+    listings: list[_Listing],
+    digests_of: Mapping[str, Mapping[str, object]],
+    same: Mapping[str, Iterable[str]],
+) -> list[_Group]:
+    """The listings of each model, best first."""
+    joined, own_names = _join(digests_of, same)
     groups: dict[str, _Group] = {}
-    for listing, key in zip(listings, keys, strict=True):
-        groups.setdefault(classes.find(key), _Group()).listings.append(listing)
-    for own_name, key in own_names.items():
-        group = groups[classes.find(key)]
-        group.own_name = group.own_name or own_name
+    for listing in listings:
+        key = _key_of(listing.name, listing.digest, digests_of)
+        key = joined.get(key, key)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = _Group(own_name=own_names.get(key, ""))
+        group.listings.append(listing)
     return list(groups.values())
+
+
+def _join(
+    digests_of: Mapping[str, Mapping[str, object]], same: Mapping[str, Iterable[str]]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What the operator says: key -> key of the whole, and the first name given to each whole."""
+    joined: dict[str, str] = {}
+    named: list[tuple[str, str]] = []
+    for own_name, names in sorted(same.items()):
+        known = [name for name in map(fold_tag, names) if name in digests_of]
+        keys = {key for name in known for key in (*digests_of[name], _key_of(name, "", digests_of))}
+        wholes = {joined.get(key, key) for key in keys}
+        if wholes:
+            whole = min(wholes)
+            named.append((whole, own_name))
+            joined = {key: whole if value in wholes else value for key, value in joined.items()}
+            joined.update(dict.fromkeys(keys | wholes, whole))
+    own_names: dict[str, str] = {}
+    for whole, own_name in named:
+        own_names.setdefault(joined.get(whole, whole), own_name)
+    return joined, own_names
 
 
 def _count_meanings(groups: list[_Group]) -> Mapping[str, int]:
     """How many models each name stands for."""
     meanings: dict[str, int] = {}
     for group in groups:
-        for name in {each.name for each in group.listings}:
+        names = {each.name for each in group.listings} if len(group.listings) > 1 else (group.listings[0].name,)
+        for name in names:
             meanings[name] = meanings.get(name, 0) + 1
     return meanings
 
@@ -183,17 +184,25 @@ def _name_groups(groups: list[_Group], meanings: Mapping[str, int]) -> list[Unif
     # Operators' names first (they hide models of their name), then in the order of the best listing.
     for group in sorted(groups, key=lambda each: not each.own_name):
         best = group.listings[0]
-        digests = tuple(sorted({each.digest for each in group.listings if each.digest}))
+        found = {each.digest for each in group.listings}
+        digests = tuple(sorted(found - {""}))
         name = group.own_name or best.model.name
         if not group.own_name and meanings[best.name] > 1 and digests:
             name = f"{name}-{digests[0][-ID_DIGITS:]}"
-        folded = fold_tag(name)
-        taken[folded] = taken.get(folded, 0) + 1
-        if taken[folded] > 1:
-            name = f"{name}-{taken[folded]}"
-        sources = tuple((each.endpoint_id, each.model) for each in group.listings)
+        name = _choose_free(name, taken)
+        sources = tuple([(each.endpoint_id, each.model) for each in group.listings])
         models.append(UnifiedModel(name, sources, digests))
     return sorted(models, key=lambda model: (fold_model(model.id), model.id))
+
+
+def _choose_free(name: str, taken: dict[str, int]) -> str:
+    """The name, with a number behind it if it is taken; `taken` holds the last number given to each."""
+    base, free = fold_tag(name), name
+    while (folded := fold_tag(free)) in taken:
+        taken[base] += 1
+        free = f"{name}-{taken[base]}"
+    taken[folded] = 1
+    return free
 
 
 def _other_names(models: list[UnifiedModel], meanings: Mapping[str, int]) -> Mapping[int, Mapping[str, str]]:

@@ -118,6 +118,16 @@ def test_it_never_gives_an_id_that_is_another_models_name() -> None:
     assert "m-89abcdef" not in catalogue.other_names.get(1, {})
 
 
+def test_it_numbers_namesakes_past_numbers_that_are_names() -> None:
+    """Three models whose digests end alike, and models that are called what the others would be numbered."""
+    ends = [digit + X[1:] for digit in "456"]
+    fleet = [shelf(number, model("m", digest)) for number, digest in enumerate(ends)]
+    fleet.append(shelf(9, "m-89abcdef", "m-89abcdef-2", priority=200))
+    assert {each.id for each in build_catalogue(fleet).models} == {
+        "m-89abcdef", "m-89abcdef-2", "m-89abcdef-3", "m-89abcdef-4", "m-89abcdef-5",
+    }  # fmt: skip
+
+
 def test_it_names_an_entry_after_its_best_endpoint() -> None:
     fleet = [shelf(1, model("zeta", X)), shelf(2, model("alpha", X), priority=200), shelf(3, model("beta", X))]
     assert list(shape(build_catalogue(fleet))) == ["alpha"]
