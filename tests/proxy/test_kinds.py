@@ -23,6 +23,7 @@ from endpoints.enriching import MOST_SHOWN
 from endpoints.health import Outcome
 from endpoints.listed import ListedModel
 from endpoints.models import Endpoint, ModelAlias
+from endpoints.prober_once import probe_all
 from endpoints.probing import discover_models, probe_endpoint
 from endpoints.profiles import PROFILES, Profile
 from endpoints.transport import Transport
@@ -271,3 +272,35 @@ async def test_one_model_is_reached_by_any_name_under_the_name_each_backend_has(
                 assert (done.status, done.header("X-Olla-Endpoint")) == (200, kind)
                 assert backend.requests[-1].json() == {"model": natives[kind]}
                 assert done.header("X-Olla-Model") == asked
+
+
+async def look_again() -> None:
+    """Ask every endpoint once, as the prober does, and take its findings over."""
+    await probe_all()
+    await sync_to_async(loading.refresh)(force=True)
+
+
+async def listed(proxy: Proxy, query: bytes = b"") -> dict[str, str]:
+    """The models of the unified list, each with its state at the only endpoint."""
+    document = (await proxy.call("GET", "/olla/models", query=query)).json()
+    return {each["id"]: each["olla"]["availability"][0]["state"] for each in document["data"]}
+
+
+async def test_models_follow_what_the_backend_has(proxy: Proxy) -> None:
+    """Deleted there: gone here at the next discovery. Backend gone: listed as unavailable, 503 and not 404."""
+    two, one = ({"models": [{"name": name} for name in names]} for names in (("a:1b", "b:1b"), ("a:1b",)))
+    tags = [json_reply(two), json_reply(one)]
+    chat = {"/api/ps": json_reply({"models": [{"name": "a:1b"}]}), "*": json_reply({})}
+    async with ScriptedBackend({"/": Reply(200), "/api/tags": tags, **chat}) as backend:
+        await proxy.add(backend.url, models=[], backend_type="ollama", check_timeout=2.0)
+        await look_again()
+        assert await listed(proxy) == {"a:1b": "loaded", "b:1b": "not-loaded"}
+        await look_again()
+        assert await listed(proxy) == {"a:1b": "loaded"}
+        gone = await proxy.call("POST", "/olla/ollama/api/chat", {"model": "b:1b"})
+        assert gone.status == 404
+    await look_again()
+    assert await listed(proxy) == {}
+    assert await listed(proxy, b"include_unavailable=true") == {"a:1b": "unavailable"}
+    down = await proxy.call("POST", "/olla/ollama/api/chat", {"model": "a:1b"})
+    assert (down.status, down.json()["code"]) == (503, "model_unavailable")
