@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from endpoints import loading, reports, tasks
 from endpoints.conf import conf
@@ -72,7 +72,7 @@ async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayRespo
         if decision.action is Action.REJECTED:
             raise _rejection(decision)
         visit = start_visit(live.sticky, inbound)
-        prepared = await _try_in_turn(inbound, decision, visit, dialect)
+        decision, prepared = await _try_in_turn(inbound, decision, visit, dialect)
     except asyncio.CancelledError:
         live.hang_ups += 1  # one who leaves later is counted by the relay
         raise
@@ -97,10 +97,16 @@ async def _decide(inbound: Inbound) -> Decision:
     return route(loading.current(), inbound, live.view(), plan(refresh))
 
 
-async def _try_in_turn(inbound: Inbound, decision: Decision, visit: Visit, dialect: Dialect) -> Prepared:
-    """The first answer worth passing on; else the last one a backend gave; else OllaError."""
+async def _try_in_turn(
+    inbound: Inbound, decision: Decision, visit: Visit, dialect: Dialect
+) -> tuple[Decision, Prepared]:
+    """The first answer worth passing on; else the last one a backend gave; else OllaError.
+
+    With it comes the decision that led there: a new one when none of the first one's endpoints could answer.
+    """
     tiers = [list(tier) for tier in decision.tiers]
     policy = _policy(decision)
+    tried: set[int] = set()
     held: Prepared | None = None
     failure: Failure | None = None
     try:
@@ -110,28 +116,44 @@ async def _try_in_turn(inbound: Inbound, decision: Decision, visit: Visit, diale
             attempt = await _take_place(tiers, policy, visit, inbound.client)
             if attempt is None:
                 continue
-            others_left = any(tiers)
+            tried.add(attempt.endpoint.id)
             outcome = await _attempt(attempt, inbound, decision.sent_names.get(attempt.endpoint.id), dialect)
+            if not any(tiers) and _wants_another(outcome):
+                decision, tiers = _look_again(inbound, decision, tried)
             if isinstance(outcome, Failure):
                 failure = outcome
-                if not may_retry(outcome.error, inbound, others_left=others_left):
+                if not may_retry(outcome.error, inbound, others_left=any(tiers)):
                     break
                 continue
             _heed_rest(outcome)
-            if others_left and outcome.status in attempt.endpoint.retry_statuses:
+            if any(tiers) and _wants_another(outcome):
                 _discard(held)
                 held = outcome
                 continue
-            return outcome
+            return decision, outcome
         if held is not None:
             chosen, held = held, None
-            return chosen
+            return decision, chosen
     finally:
         _discard(held)
     raise _exhausted(inbound, failure)
 
 
 Tiers = list[list[EndpointRecord]]
+
+
+def _wants_another(outcome: Prepared | Failure) -> bool:
+    """Whether another endpoint's answer would be better, if it may be asked for."""
+    return isinstance(outcome, Failure) or outcome.status in outcome.attempt.endpoint.retry_statuses
+
+
+def _look_again(inbound: Inbound, decision: Decision, tried: set[int]) -> tuple[Decision, Tiers]:
+    """Who can answer now and was not tried: endpoints come back while a request waits for others."""
+    again = route(loading.current(), inbound, live.view(), plan())
+    tiers = [[each for each in tier if each.id not in tried] for tier in again.tiers]
+    if not any(tiers):
+        return decision, []
+    return replace(again, sent_names={**decision.sent_names, **again.sent_names}), tiers
 
 
 async def _take_place(tiers: Tiers, policy: Policy, visit: Visit, client: str) -> Attempt | None:

@@ -29,7 +29,6 @@ CLIENTS = 40
 BACKENDS = 4
 PARTS = 10
 GAP = 0.02
-OVERLAP = 1.5  # seconds an old anchor stays good beside the new one: no request waits longer for its first byte
 
 
 class Mood(StrEnum):
@@ -94,7 +93,8 @@ class Flapper:
         self.name = name
         self.mood = Mood.GOOD
         self.good_since = time.monotonic()
-        self.last_trouble = 0.0
+        self.spells: list[tuple[float, float]] = []  # of trouble, from and to
+        self._trouble_since = 0.0
         self.served = 0  # requests that came and were answered since it is good
         self._dice = dice
         self._changed = asyncio.Event()
@@ -114,14 +114,20 @@ class Flapper:
                 self.backend = ScriptedBackend(self._serve, port=self.backend.port)
                 await self.start()
             self.good_since, self.served = time.monotonic(), 0
+            if before is not Mood.GOOD:
+                self.spells.append((self._trouble_since, time.monotonic()))
         else:
-            self.last_trouble = time.monotonic()
+            self._trouble_since = time.monotonic()
         if mood is Mood.DOWN:
             await self.backend.stop()
         elif mood is Mood.RESETTING:
             for conn in self.backend.conns:
                 if not conn.gone.is_set():
                     conn.reset()
+
+    def failed_between(self, start: float, end: float) -> bool:
+        """Whether it was in trouble at some time between two."""
+        return any(begun < end and over > start for begun, over in self.spells)
 
     @property
     def has_proved_itself(self) -> bool:
@@ -183,6 +189,7 @@ class Result:
     kind: Kind
     ticket: int
     began: float
+    ended: float = 0.0
     wire: Wire | None = None
     error: str = ""
     left: bool = False  # the client hung up on purpose
@@ -268,7 +275,6 @@ class Chaos:
             if proved and self.dice.random() < 0.2:
                 self.anchor = self.dice.choice(proved)
                 self.handovers += 1
-                await asyncio.sleep(OVERLAP)
 
     async def _client(self, number: int) -> None:
         ticket = number * 1_000_000
@@ -283,6 +289,7 @@ class Chaos:
                     await asyncio.wait_for(self._read(wire, result), 60)
             except (OSError, EOFError, TimeoutError) as error:
                 result.error = repr(error)
+            result.ended = time.monotonic()
 
     async def _read(self, wire: Wire, result: Result) -> None:
         """Read to the end, or hang up before it (it may have seen the error event but not the framing's end)."""
@@ -339,7 +346,7 @@ def assert_felt_by_nobody(chaos: Chaos, seed: str) -> None:
         verdicts[verdict] += 1
         if verdict == "told":
             blamed = next(each for each in chaos.flappers if each.name == result.endpoint)
-            assert blamed.last_trouble > result.began, (seed, result)
+            assert blamed.failed_between(result.began, result.ended), (seed, result)
     shown = (seed, verdicts, chaos.moods, chaos.handovers)
     assert verdicts["told"], shown
     assert verdicts["whole"] > 5 * verdicts["told"], shown

@@ -39,6 +39,7 @@ from tests.fakes import (
     Script,
     ScriptedBackend,
     Silence,
+    Step,
     make_certificates,
     refused_origin,
 )
@@ -732,3 +733,83 @@ async def test_it_survives_all_faults_in_a_row(proxy: Proxy, settings: Any, kind
             live.resting.clear()
             assert_seen(await ask(proxy, kind).done(), kind, Seen())
         await assert_nothing_left(proxy, backend)
+
+
+# -- candidates that change while a request waits
+
+
+def _busy_after(gate: asyncio.Event) -> Step:
+    return Reply(503, before=gate, body=b"{}")
+
+
+@every_kind
+@pytest.mark.parametrize("failing", [lambda gate: Cut([gate]), _busy_after], ids=["dies", "503"])
+async def test_it_asks_an_endpoint_that_came_while_the_request_waited_at_one_that_fails(
+    proxy: Proxy, kind: Kind, failing: Callable[[asyncio.Event], Step]
+) -> None:
+    gate = asyncio.Event()
+    async with ScriptedBackend(failing(gate)) as old, ScriptedBackend(kind.reply()) as fresh:
+        await add(proxy, kind, old.url, first_byte_timeout=30)
+        exchange = ask(proxy, kind)
+        await old.wait_requests(1)
+        await add(proxy, kind, fresh.url, name="fresh")
+        gate.set()
+        assert_seen(await exchange.done(), kind, Seen())
+        assert exchange.header("x-olla-endpoint") == "fresh"
+        assert (len(old.requests), len(fresh.requests)) == (1, 1)
+        await assert_nothing_left(proxy, old, fresh)
+
+
+@every_kind
+async def test_it_asks_no_endpoint_twice(proxy: Proxy, kind: Kind) -> None:
+    async with ScriptedBackend(Cut()) as one, ScriptedBackend(Cut()) as two:
+        await add(proxy, kind, one.url)
+        await add(proxy, kind, two.url, name="two")
+        assert (await ask(proxy, kind).done()).status == 502
+        assert (len(one.requests), len(two.requests)) == (1, 1)
+
+
+@every_kind
+async def test_a_place_is_free_again_when_its_client_or_one_in_line_leaves(proxy: Proxy, kind: Kind) -> None:
+    gate = asyncio.Event()
+    held = Reply(headers=[kind.header], chunks=[b"x", gate, b"y"])
+    async with ScriptedBackend([held, held, kind.reply()]) as backend:
+        endpoint = await add(proxy, kind, backend.url, idle_timeout=30, max_concurrent=1)
+        first = ask(proxy, kind)
+        await first.wait_bytes(1)
+        in_line = [ask(proxy, kind) for _ in range(3)]
+        await until(lambda: live.queue.waiting == 3)
+        in_line[0].leave()
+        await in_line[0].done()
+        assert (live.queue.waiting, live.in_flight[endpoint.pk], live.hang_ups) == (2, 1, 1)
+        first.leave()  # the place goes to the next in line
+        await first.done()
+        await in_line[1].wait_bytes(1)
+        in_line[1].leave()
+        await in_line[1].done()
+        assert_seen(await in_line[2].done(), kind, Seen())
+        assert len(backend.requests) == 3
+        assert view(endpoint).failures == 0
+        await assert_nothing_left(proxy, backend)
+
+
+@every_kind
+async def test_no_place_is_lost_when_a_client_leaves_in_the_moment_of_its_turn(proxy: Proxy, kind: Kind) -> None:
+    async with ScriptedBackend(kind.reply()) as backend:
+        await add(proxy, kind, backend.url, max_concurrent=1)
+        for _ in range(10):
+            opened = [ask(proxy, kind) for _ in range(5)]
+            await until(lambda: any(each.task.done() for each in opened))  # noqa: B023
+            for each in opened[1::2]:
+                each.leave()
+            await asyncio.gather(*(each.done() for each in opened))
+        assert_seen(await ask(proxy, kind).done(), kind, Seen())
+        assert live.queue.waiting == 0
+        await assert_nothing_left(proxy, backend)
+
+
+async def until(condition: Callable[[], bool], within: float = 5) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.001)
