@@ -19,6 +19,7 @@ OLLAMA_MODEL = "demo-llama:8b"
 OPENAI_MODEL = "demo-gpt"
 SHARED_MODEL = "demo-mini:1b"
 EMBED_MODEL = "demo-embed:latest"
+SLASH_MODEL = "demo-org/demo-gpt"
 
 
 class BackendThread:
@@ -75,7 +76,7 @@ def list_models(url: str) -> set[str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with an Ollama and an OpenAI endpoint that share one model."""
     one = BackendThread(DemoBackend(kind="ollama", name="o", models=(OLLAMA_MODEL, SHARED_MODEL, EMBED_MODEL)))
-    other = BackendThread(DemoBackend(kind="openai", name="p", models=(OPENAI_MODEL, SHARED_MODEL)))
+    other = BackendThread(DemoBackend(kind="openai", name="p", models=(OPENAI_MODEL, SHARED_MODEL, SLASH_MODEL)))
     backends = (one, other)
     for each in backends:
         each.start()

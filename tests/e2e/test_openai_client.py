@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests import canaries
-from tests.e2e.conftest import EMBED_MODEL, OLLAMA_MODEL, OPENAI_MODEL, SHARED_MODEL, Site, wait_until
+from tests.e2e.conftest import EMBED_MODEL, OLLAMA_MODEL, OPENAI_MODEL, SHARED_MODEL, SLASH_MODEL, Site, wait_until
 
 # (route, model, endpoint that has it, X-Olla-Backend-Type)
 ROUTES = [
@@ -245,3 +245,12 @@ async def test_it_serves_the_async_client(site):
         assert [each.id async for each in client.models.list()]
         with pytest.raises(openai.NotFoundError):
             await client.chat.completions.create(model="nobody-has-this", messages=SKY)
+
+
+@pytest.mark.parametrize("route", ["openai/v1", "proxy/v1"])
+def test_it_finds_and_asks_a_model_with_a_slash(site, route):
+    with make_client(site, route) as opened:
+        assert SLASH_MODEL in {each.id for each in opened.models.list()}
+        assert opened.models.retrieve(SLASH_MODEL).id == SLASH_MODEL
+        answer = opened.chat.completions.create(model=SLASH_MODEL, messages=SKY)
+    assert answer.model == SLASH_MODEL
