@@ -90,6 +90,10 @@ class Passthrough(Rendering):
         """The endpoint's answer untouched; an event stream gets pings, and an error event when it breaks."""
         call, answer = self._call, prepared.answer
         headers = build_downstream_headers(answer.headers, self._endpoint)
+        if prepared.body is not None and answer.status in _MAYBE_NO_PATH:
+            # It was read here, perhaps cut at the limit, and may have come without a length.
+            headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
+            headers.append((b"Content-Length", b"%d" % len(prepared.body)))
         if not any(name.lower() == b"request-id" for name, _ in headers):
             headers.append((b"request-id", call.inbound.request_id.encode()))
         headers += build_own_headers(call.inbound, decision, prepared)

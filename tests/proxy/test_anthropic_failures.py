@@ -119,6 +119,15 @@ async def test_it_relays_a_native_error_byte_for_byte(proxy: Proxy, stream: bool
     assert totals().upstream_errors == 1
 
 
+async def test_it_relays_a_chunked_native_error_whole(proxy: Proxy) -> None:
+    body = b'{"type":"error","error":{"type":"not_found_error","message":"gone"}}'
+    async with ScriptedBackend(Reply(404, chunks=[body[:9], body[9:]])) as backend:
+        await proxy.add(backend.url, backend_type="vllm")
+        answer = await send(proxy)
+    assert (answer.status, answer.body) == (404, body)
+    assert answer.header("content-length") == str(len(body))
+
+
 @pytest.mark.parametrize(
     ("body", "wording"),
     [
