@@ -151,6 +151,8 @@ class Flapper:
             await conn.play(json_reply({"error": "busy"}, 503), request)
         elif request.path in PROBES:
             await conn.play(PROBES[request.path], request)
+        elif request.path not in BY_PATH:
+            await conn.play(json_reply({"error": "not here"}, 404), request)
         else:
             await self._stream(conn, BY_PATH[request.path], request.json()["ticket"])
             if not conn.gone.is_set() and good_since == self.good_since:

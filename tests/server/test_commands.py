@@ -106,6 +106,6 @@ def test_runserver_answers_and_starts_again_when_code_changes(tmp_path: Path) ->
         with RawClient(server) as client:
             assert client.get("/version").status == 200
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)  # SIGINT is ignored where the tests run in the background
         process.wait(30)
     assert not is_alive(process.pid)
