@@ -22,6 +22,7 @@ from endpoints import routing_admin  # noqa: F401 - registers its tables
 from endpoints.admin_actions import EndpointActions
 from endpoints.facts import describe_kind, gather_facts, health_of
 from endpoints.forms import EndpointForm
+from endpoints.in_flight import in_flight_of
 from endpoints.lookup import resolve_hosts
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, ProberLease
 from endpoints.operations import Ask, ask_prober, prober_state
@@ -64,7 +65,7 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
     """Endpoints: what operators edit, beside what the prober found."""
 
     form = EndpointForm
-    list_display = ("name", "live_status", "kind", "model_count", "latency", "priority", "probes")
+    list_display = ("name", "live_status", "kind", "model_count", "in_flight", "latency", "priority", "probes")
     list_filter = ("state", "health__status", "backend_type", "auth_type")
     list_select_related = ("health",)
     list_per_page = 100
@@ -72,10 +73,19 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
     search_help_text = "Search name, URL, tags, notes and last error."
     ordering = ("-priority", "name")
     save_on_top = False
-    actions = ("probe_now", "discover_now", "drain", "resume", "disable")
+    actions = ("probe_now", "discover_now", "drain", "drain_then_disable", "maintain", "resume", "disable")
     readonly_fields = ("live",)
     fieldsets = (
         (None, {"fields": ("name", "url", "backend_type", "state", "live")}),
+        (
+            "Drain and maintenance",
+            {
+                "classes": ("collapse",),
+                "fields": ("drain_then_disable", "maintenance_from", "maintenance_until"),
+                "description": "A window takes an active endpoint out and back by itself. Times are of the "
+                "server's time zone (OLLA_TIME_ZONE).",
+            },
+        ),
         (
             "Choice",
             {
@@ -168,6 +178,11 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
         address = reverse("admin:endpoints_discoveredmodel_changelist")
         return format_html('<a href="{}?endpoint__id__exact={}">{}</a>', address, endpoint.pk, count)
 
+    @admin.display(description="in flight")
+    def in_flight(self, endpoint: Endpoint) -> int:
+        """Requests open to it in this process."""
+        return in_flight_of(endpoint.pk)
+
     @admin.display(description="latency", ordering="health__latency_ms")
     def latency(self, endpoint: Endpoint) -> str:
         milliseconds = health_of(endpoint).latency_ms
@@ -194,6 +209,7 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
             "health": health,
             "kind": describe_kind(endpoint),
             "latency": self.latency(endpoint),
+            "in_flight": in_flight_of(endpoint.pk),
             "times": {
                 "Since": render_time(health.status_since),
                 "Last probe": render_time(health.last_checked),
@@ -251,5 +267,8 @@ class DiscoveredModelAdmin(ReadOnlyAdmin):
 
 def render_badges(facts: HealthFacts) -> SafeString:
     """Status, operator state and reason of one endpoint."""
-    context = {"badge": describe_status(facts, timezone.now().timestamp()), "state": describe_state(facts.state)}
+    context = {
+        "badge": describe_status(facts, timezone.now().timestamp()),
+        "state": describe_state(facts.state, facts.state_reason),
+    }
     return render_to_string("endpoints/badges.html", context)

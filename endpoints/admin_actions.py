@@ -48,6 +48,14 @@ class EndpointActions:
     def drain(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
         self._set_state(request, queryset, OperatorState.DRAINING)
 
+    @admin.action(description="Drain, then disable once its last request has ended", permissions=["change"])
+    def drain_then_disable(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
+        self._set_state(request, queryset, OperatorState.DRAINING, then_disable=True)
+
+    @admin.action(description="Maintenance: no new requests until resumed", permissions=["change"])
+    def maintain(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
+        self._set_state(request, queryset, OperatorState.MAINTENANCE)
+
     @admin.action(description="Resume: take requests again", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
         changed = self._set_state(request, queryset, OperatorState.ACTIVE)
@@ -58,9 +66,14 @@ class EndpointActions:
         self._set_state(request, queryset, OperatorState.DISABLED)
 
     def _set_state(
-        self, request: HttpRequest, queryset: QuerySet[Endpoint], state: OperatorState
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Endpoint],
+        state: OperatorState,
+        *,
+        then_disable: bool = False,
     ) -> list[Endpoint]:
-        changed = set_state(queryset, state)
+        changed = set_state(queryset, state, then_disable=then_disable)
         if not changed:
             messages.info(request, f"Nothing to do: already {state.value}.")
             return changed

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 
 from endpoints.credentials import read_access
-from endpoints.health import OperatorState, Status
+from endpoints.health import OperatorState, Status, state_now
+from endpoints.loading import maintenance_window
 from endpoints.models import Endpoint, EndpointHealth
 from endpoints.profiles import AUTO, PROFILES
-from endpoints.status_text import HealthFacts
+from endpoints.status_text import DISABLED_WHEN_DRAINED, DRAINING_TO_DISABLE, HealthFacts
 
 
 def health_of(endpoint: Endpoint) -> EndpointHealth:
@@ -28,14 +30,34 @@ def gather_facts(endpoint: Endpoint, prober_seen: datetime | None) -> HealthFact
     health = health_of(endpoint)
     return HealthFacts(
         status=Status(health.status),
-        state=OperatorState(endpoint.state),
+        state=current_state(endpoint),
         last_error=health.last_error,
         next_check=health.next_check.timestamp(),
         check_interval=endpoint.check_interval,
         prober_seen=prober_seen.timestamp() if prober_seen else 0.0,
         probed=health.last_checked is not None,
         config_problem=config_problem(endpoint),
+        state_reason=_explain_state(endpoint),
     )
+
+
+def current_state(endpoint: Endpoint) -> OperatorState:
+    """The operator state in force now, maintenance window included."""
+    return state_now(OperatorState(endpoint.state), maintenance_window(endpoint), time.time())
+
+
+def _explain_state(endpoint: Endpoint) -> str:
+    state = OperatorState(endpoint.state)
+    if state is OperatorState.ACTIVE and current_state(endpoint) is OperatorState.MAINTENANCE:
+        until = endpoint.maintenance_until
+        end = until.astimezone(UTC).strftime("until %Y-%m-%d %H:%M UTC") if until else "with no end set"
+        return f"Maintenance {end}: it gets no requests."
+    if endpoint.drain_then_disable:
+        return {
+            OperatorState.DRAINING: DRAINING_TO_DISABLE,
+            OperatorState.DISABLED: DISABLED_WHEN_DRAINED,
+        }.get(state, "")
+    return ""
 
 
 def describe_kind(endpoint: Endpoint) -> str:

@@ -8,9 +8,11 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.utils import timezone
 
 from endpoints.ca_files import CaFileError, check_ca_file
 from endpoints.conf import conf
+from endpoints.health import OperatorState
 from endpoints.lookup import own_address_test, resolve_hosts
 from endpoints.models import BACKEND_TYPES, Endpoint
 from endpoints.profiles import PROFILES, parse_backend_type
@@ -160,7 +162,8 @@ class EndpointForm(_ModelForm):
             for name in ("model_include", "model_exclude", "notes")
         }
         fields = (
-            "name", "url", "backend_type", "state", "priority", "weight", "tags", "notes", "preserve_path",
+            "name", "url", "backend_type", "state", "drain_then_disable", "maintenance_from", "maintenance_until",
+            "priority", "weight", "tags", "notes", "preserve_path",
             "health_check_url", "model_url", "check_interval", "check_timeout", "model_include", "model_exclude",
             "auth_type", "auth_header", "auth_username", "auth_secret", "extra_headers", "forward_client_auth",
             "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "verify_tls", "ca_file",
@@ -190,6 +193,7 @@ class EndpointForm(_ModelForm):
         self._warn_of_same_url(draft.url)
         self._hide_credentials_in_urls()
         self._settle_secrets(draft)
+        self._settle_drain(data)
         for name in ("model_include", "model_exclude"):
             if name in data:
                 data[name] = "\n".join(parse_patterns(data[name]))
@@ -238,6 +242,7 @@ class EndpointForm(_ModelForm):
             is_own_address=own_address_test(settings.host),
             env=os.environ,
             env_allow=settings.env_allow,
+            now=timezone.now(),
         )
 
     def _warn_of_same_url(self, url: str) -> None:
@@ -253,6 +258,15 @@ class EndpointForm(_ModelForm):
                 shown: Any = self.data
                 self.data = shown = shown.copy()  # a QueryDict's copy can be changed
                 shown[self.add_prefix(name)] = _CREDENTIALS_IN_URL.sub(r"\1", typed)
+
+    def _settle_drain(self, data: dict[str, Any]) -> None:
+        """ "Disable when drained" goes with draining, and stays as its trace on what it disabled."""
+        state = data.get("state")
+        disabled_by_itself = state == self.instance.state == OperatorState.DISABLED and self.instance.pk
+        if data.get("drain_then_disable") and state != OperatorState.DRAINING and not disabled_by_itself:
+            data["drain_then_disable"] = False
+            if "drain_then_disable" in self.changed_data:
+                self.warnings.append("Disable when drained counts for the state Draining only: not stored.")
 
     def _settle_secrets(self, draft: Draft) -> None:
         used = USED_SECRETS.get(draft.auth_type, set())

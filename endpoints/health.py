@@ -48,6 +48,16 @@ class OperatorState(StrEnum):
     MAINTENANCE = "maintenance"
 
 
+Window = tuple[float, float]  # from and until, in seconds since the epoch; infinite where open
+
+
+def state_now(state: OperatorState, window: Window | None, now: float) -> OperatorState:
+    """The state in force: an active endpoint is in maintenance while its window lasts."""
+    if window is not None and state is OperatorState.ACTIVE and window[0] <= now < window[1]:
+        return OperatorState.MAINTENANCE
+    return state
+
+
 class Outcome(StrEnum):
     """How one probe ended."""
 

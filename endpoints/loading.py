@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import threading
 import time
@@ -24,7 +25,7 @@ from endpoints.addressing import CREDENTIAL_HEADERS, parse_base_path, parse_orig
 from endpoints.conf import conf
 from endpoints.credentials import read_access, secret_files_of
 from endpoints.database_thread import DatabaseThread
-from endpoints.health import OperatorState, Status
+from endpoints.health import OperatorState, Status, Window
 from endpoints.models import (
     DiscoveredModel,
     Endpoint,
@@ -204,6 +205,8 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
         models=models,
         model_names=fold_names(models),
         config_problem=access.problem,
+        maintenance=maintenance_window(endpoint),
+        drain_then_disable=endpoint.drain_then_disable,
     )
 
 
@@ -212,6 +215,14 @@ def endpoint_rate(own: int | None, backend_type: str) -> int:
     if own is not None:
         return own
     return conf().openai_requests_per_minute if backend_type == "openai" else 0
+
+
+def maintenance_window(endpoint: Endpoint) -> Window | None:
+    """An endpoint's window, open where a side is empty; None when there is none."""
+    begin, end = endpoint.maintenance_from, endpoint.maintenance_until
+    if begin is None and end is None:
+        return None
+    return begin.timestamp() if begin else -math.inf, end.timestamp() if end else math.inf
 
 
 def parse_statuses(text: str) -> frozenset[int]:

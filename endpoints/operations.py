@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from endpoints.facts import current_state
 from endpoints.health import OperatorState
 from endpoints.models import Endpoint, EndpointHealth, ProberLease
 
@@ -44,15 +46,25 @@ def prober_state(now: datetime | None = None) -> ProberState:
     return ProberState(alive=lease.expires_at > (now or timezone.now()), seen=lease.renewed_at)
 
 
-def set_state(endpoints: Iterable[Endpoint], state: OperatorState) -> list[Endpoint]:
+def set_state(
+    endpoints: Iterable[Endpoint], state: OperatorState, *, then_disable: bool = False
+) -> list[Endpoint]:
     """Give `endpoints` an operator state; returns those that had another one.
 
-    Only the two columns are written, so that a form saved meanwhile keeps its other values.
+    `then_disable`, with DRAINING: disabled once drained. ACTIVE also ends a maintenance window that is in force.
+    Only these columns are written, so that a form saved meanwhile keeps its other values.
     """
-    changed = [each for each in endpoints if each.state != state.value]
-    Endpoint.objects.filter(pk__in=[each.pk for each in changed]).update(
-        state=state.value, updated_at=timezone.now()
-    )
+    changed = [
+        each
+        for each in endpoints
+        if current_state(each) is not state or each.state != state or each.drain_then_disable != then_disable
+    ]
+    values = {"state": state.value, "drain_then_disable": then_disable, "updated_at": timezone.now()}
+    with transaction.atomic():
+        Endpoint.objects.filter(pk__in=[each.pk for each in changed]).update(**values)
+        if state is OperatorState.ACTIVE:
+            held = [each.pk for each in changed if current_state(each) is OperatorState.MAINTENANCE]
+            Endpoint.objects.filter(pk__in=held).update(maintenance_from=None, maintenance_until=None)
     return changed
 
 

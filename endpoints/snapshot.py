@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from endpoints.addressing import TLS, Origin
-from endpoints.health import ROUTABLE, OperatorState, Status
+from endpoints.health import ROUTABLE, OperatorState, Status, Window, state_now
 from endpoints.listed import ListedModel as ListedModel
 from endpoints.listed import fold_model as fold_model
 from endpoints.outgoing import Limits
@@ -63,11 +63,17 @@ class EndpointRecord:
     model_names: Mapping[str, str] = field(default_factory=dict)
     # Why the endpoint cannot be used as configured (an unset variable, say); empty when it can.
     config_problem: str = ""
+    maintenance: Window | None = None
+    drain_then_disable: bool = False
 
     @property
     def accepts_traffic(self) -> bool:
-        """Whether status and operator state allow new requests."""
+        """Whether status and operator state allow new requests, maintenance windows left aside."""
         return self.status in ROUTABLE and self.state is OperatorState.ACTIVE
+
+    def state_at(self, now: float) -> OperatorState:
+        """The operator state in force at a moment: windows begin and end without anybody's edit."""
+        return state_now(self.state, self.maintenance, now)
 
     def is_stale(self, now: float, prober_seen: float) -> bool:
         """Whether the prober has been gone too long for the status to be believed.

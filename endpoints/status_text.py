@@ -33,6 +33,8 @@ STATE_REASONS = {
     OperatorState.DISABLED: "An operator disabled it: it gets no requests.",
     OperatorState.MAINTENANCE: "An operator set it to maintenance: it gets no requests.",
 }
+DRAINING_TO_DISABLE = "An operator drains it: open requests finish, then it is disabled."
+DISABLED_WHEN_DRAINED = "Disabled by itself once its last request had ended, as an operator asked."
 STALE_REASON = "The last probe is overdue, so this may no longer be true. Is the prober running?"
 NEVER_PROBED = "Not probed yet."
 
@@ -49,6 +51,7 @@ class HealthFacts:
     prober_seen: float
     probed: bool
     config_problem: str = ""
+    state_reason: str = ""  # when there is more to say of the state than its usual reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,8 @@ def describe_status(facts: HealthFacts, now: float) -> Badge:
     return Badge(label, TONES[facts.status], reason, routable=routable)
 
 
-def describe_state(state: OperatorState) -> Badge | None:
+def describe_state(state: OperatorState, reason: str = "") -> Badge | None:
     """The badge of the operator's wish; None for an active endpoint."""
     if state is OperatorState.ACTIVE:
         return None
-    return Badge(state.value, Tone.QUIET, STATE_REASONS[state])
+    return Badge(state.value, Tone.QUIET, reason or STATE_REASONS[state])

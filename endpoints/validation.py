@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from endpoints.addressing import AddressError, Origin, check_address, parse_origin
@@ -55,6 +56,8 @@ class Draft:
     auth_username: SecretEdit = KEEP
     auth_secret: SecretEdit = KEEP
     extra_headers: Secret = NO_SECRET
+    maintenance_from: datetime | None = None
+    maintenance_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Surroundings:
     is_own_address: Callable[[str], bool]
     env: Mapping[str, str]
     env_allow: tuple[str, ...]
+    now: datetime | None = None
 
 
 def review(draft: Draft, stored: Endpoint | None, around: Surroundings) -> list[Finding]:
@@ -75,6 +79,7 @@ def review(draft: Draft, stored: Endpoint | None, around: Surroundings) -> list[
         *(finding for field in URL_FIELDS for finding in check_url(field, getattr(draft, field), around)),
         *check_tags("tags", draft.tags),
         *_check_times(draft),
+        *_check_window(draft, around.now),
         *check_patterns("model_include", draft.model_include),
         *check_patterns("model_exclude", draft.model_exclude),
         *check_credentials(draft, stored, around.env, around.env_allow),
@@ -231,6 +236,14 @@ def _check_times(draft: Draft) -> Iterator[Finding]:
             f"The timeout ({timeout:g} s) must be shorter than the check interval ({interval:g} s), "
             "or probes would overlap.",
         )
+
+
+def _check_window(draft: Draft, now: datetime | None) -> Iterator[Finding]:
+    begin, end = draft.maintenance_from, draft.maintenance_until
+    if begin and end and end <= begin:
+        yield error("maintenance_until", "The window must end after it begins.")
+    elif end and now and end <= now:
+        yield warning("maintenance_until", "The maintenance window is over already.")
 
 
 def parse_patterns(text: str) -> list[str]:

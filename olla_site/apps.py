@@ -8,3 +8,10 @@ class OllaSiteConfig(AppConfig):
 
     name = "olla_site"
     verbose_name = "Olla for Django"
+
+    def ready(self) -> None:
+        """Let the admin show what this process has in flight."""
+        from endpoints.in_flight import provide_in_flight
+        from proxy.live import live
+
+        provide_in_flight(lambda: live.in_flight)

@@ -21,6 +21,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.urls import re_path
 
 from endpoints import loading
+from olla_site.draining import start_settling
 from olla_site.handler import APIHandler, Receive, Scope, Send, error_answer, send_answer
 from olla_site.host_policy import is_allowed_host, is_own_origin
 from olla_site.static_files import build_static_app
@@ -88,6 +89,7 @@ class Doors:
         if not self._started:
             self._started = True
             loading.start_loader(live.follow)
+            start_settling()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:

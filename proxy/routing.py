@@ -275,7 +275,7 @@ class _Judge:
             return ErrorCode.RATE_LIMITED, _RATE_MESSAGE
         prefix = self.inbound.prefix
         kind = f"{PROFILES[PREFIXES[prefix]].title} " if prefix in PREFIXES else ""
-        states = sorted({f"{each.name}: {each.status}/{each.state}" for each in endpoints})
+        states = sorted({f"{each.name}: {each.status}/{each.state_at(self.view.now)}" for each in endpoints})
         shown = ", ".join(states[:5]) + (", ..." if len(states) > 5 else "")
         return ErrorCode.NO_HEALTHY_ENDPOINTS, f"None of the {kind}endpoints can take requests now ({shown})."
 

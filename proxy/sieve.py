@@ -116,9 +116,10 @@ def _is_capable(endpoint: EndpointRecord, question: Question) -> bool:
     return True  # says nothing about it
 
 
-def keep_active(endpoints: Endpoints, _question: Question) -> Endpoints:
-    """Drop endpoints an operator took out."""
-    return tuple(each for each in endpoints if each.state is OperatorState.ACTIVE)
+def keep_active(endpoints: Endpoints, question: Question) -> Endpoints:
+    """Drop endpoints an operator took out, for now or for the window this moment lies in."""
+    now = question.view.now
+    return tuple(each for each in endpoints if each.state_at(now) is OperatorState.ACTIVE)
 
 
 def keep_healthy(endpoints: Endpoints, _question: Question) -> Endpoints:
@@ -182,4 +183,9 @@ def sift(
 
 def is_usable(endpoint: EndpointRecord, view: LiveView) -> bool:
     """Whether an endpoint takes requests now."""
-    return endpoint.accepts_traffic and not is_demoted(endpoint, view.demoted) and endpoint.id not in view.held_out
+    return (
+        endpoint.accepts_traffic
+        and endpoint.state_at(view.now) is OperatorState.ACTIVE
+        and not is_demoted(endpoint, view.demoted)
+        and endpoint.id not in view.held_out
+    )

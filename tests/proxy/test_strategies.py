@@ -239,3 +239,23 @@ def test_it_traces_everyone_from_the_same_stages() -> None:
     }  # fmt: skip
     assert [each.endpoint.name for each in told.considered if each.order] == ["up"]
     assert [each.endpoint for each in told.considered if each.dropped is None] == list(decision.candidates)
+
+
+# -------------------------------------------------------------------------------------------- maintenance windows
+
+KEPT_OUT = make_endpoint("window", models=["have"], maintenance=(NOW, NOW + 60))
+
+
+@pytest.mark.parametrize(("now", "kept"), [(NOW - 1, True), (NOW, False), (NOW + 59, False), (NOW + 60, True)])
+def test_it_keeps_to_a_window_without_a_new_snapshot(now, kept):
+    decision = route(snapshot_of(KEPT_OUT), make_inbound(model="have"), make_view(now=now, prober_seen=now))
+
+    assert (decision.action is Action.ROUTED) is kept
+    assert decision.drops.get(DropReason.OPERATOR_STATE, 0) == int(not kept)
+
+
+def test_it_says_that_an_endpoint_is_in_maintenance():
+    decision = route(snapshot_of(KEPT_OUT), make_inbound(), make_view())
+
+    assert decision.code is ErrorCode.NO_HEALTHY_ENDPOINTS
+    assert "window: healthy/maintenance" in decision.message
