@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.e2e.seed import seed_database
 from tests.e2e.wire import UNLIMITED, Wire, asking, assert_calm, nothing_open
-from tests.fakes import NOT_FOUND, Conn, Received, Reply, ScriptedBackend, json_reply
+from tests.fakes import Conn, Received, Reply, ScriptedBackend, json_reply
 from tests.live import LiveServer
 
 MODEL = "m"
@@ -149,15 +149,10 @@ class Flapper:
         await self._pace()
         if self.mood is Mood.BUSY:
             await conn.play(json_reply({"error": "busy"}, 503), request)
-<<<<<<< Updated upstream
         elif request.path in PROBES:
             await conn.play(PROBES[request.path], request)
         elif request.path not in BY_PATH:
             await conn.play(json_reply({"error": "not here"}, 404), request)
-=======
-        elif request.path not in BY_PATH:
-            await conn.play(PROBES.get(request.path, NOT_FOUND), request)
->>>>>>> Stashed changes
         else:
             await self._stream(conn, BY_PATH[request.path], request.json()["ticket"])
             if not conn.gone.is_set() and good_since == self.good_since:
