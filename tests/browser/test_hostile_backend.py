@@ -146,10 +146,10 @@ async def test_it_would_have_run_without_the_product(strict_site, browser):
     # The counterpart of the test above: the same pages straight from the backend do run.
     context = await browser.new_context()
     home = strict_site.backend.url
-    tab = await context.new_page()
     seen: list[str] = []
-    tab.on("request", lambda request: seen.append(request.url))
+    context.on("request", lambda request: seen.append(request.url))
     for name in LIVE:
+        tab = await context.new_page()  # the page before navigates itself away whenever its refresh comes
         reply: Any = PAGES[name]
         kinds = [(key, value) for key, value in reply.headers if key in (b"Content-Type", b"Content-Encoding")]
         strict_site.backend.script[f"/bare/{name}"] = Reply(reply.status, kinds, reply.body)
