@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 from endpoints.addressing import TLS, Origin
 from endpoints.health import ROUTABLE, OperatorState, Status, Window, state_now
@@ -109,6 +110,8 @@ class Snapshot:
     # (prefix, case-folded model) -> every endpoint of the prefix that lists it.
     by_model: Mapping[tuple[str, str], tuple[EndpointRecord, ...]] = field(default_factory=dict)
     catalogue: Catalogue = NO_CATALOGUE
+    # Decisions made of this snapshot that hold for every like request (kept and read by `proxy.settled`).
+    settled: dict[tuple[object, ...], Any] = field(default_factory=dict, repr=False)
 
 
 def fold_names(models: Iterable[ListedModel]) -> Mapping[str, str]:

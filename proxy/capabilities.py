@@ -25,7 +25,7 @@ def needed_capabilities(inbound: Inbound) -> frozenset[str]:
         needed.add(TOOLS)
     if inbound.decoded_path.rstrip("/").endswith(_EMBEDDING_PATHS):
         needed.add(EMBEDDINGS)
-    elif _has_images(fields):
+    elif b"image" in inbound.body and _has_images(fields):  # one look spares most bodies the copy below
         needed.add(VISION)
     return frozenset(needed)
 

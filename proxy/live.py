@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 
 from endpoints import loading
 from endpoints.conf import conf
@@ -159,7 +160,12 @@ def plan(refresh: Refresh | None = None) -> Plan:
     """The strategy the settings ask for; `refresh` tells how far a discovery for this request has come."""
     settings = conf()
     possible = Refresh.POSSIBLE if settings.discovery_refresh_on_miss else Refresh.OFF
-    return Plan(Strategy(settings.routing_strategy), Fallback(settings.fallback_behavior), refresh or possible)
+    return _plan_once(settings.routing_strategy, settings.fallback_behavior, refresh or possible)
+
+
+@lru_cache(maxsize=16)
+def _plan_once(strategy: str, fallback: str, refresh: Refresh) -> Plan:
+    return Plan(Strategy(strategy), Fallback(fallback), refresh)
 
 
 live = Live()

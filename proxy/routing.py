@@ -9,17 +9,20 @@ whole story of a decision on demand.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from endpoints.profiles import PREFIXES, PROFILES
 from endpoints.rules import Fallback, Rule, RuleAction, RuleFacts, Strategy, choose_rule
 from endpoints.snapshot import Alias, EndpointRecord, Snapshot, fold_model
 from proxy.capabilities import needed_capabilities
+from proxy.decision import Action as Action
+from proxy.decision import Decision as Decision
+from proxy.decision import Plan as Plan
+from proxy.decision import Refresh as Refresh
 from proxy.errors import ErrorCode
 from proxy.guards import normalise_path
 from proxy.inbound import Inbound
+from proxy.settled import Settled, may_settle, settle
 from proxy.sieve import (
     AVAILABILITY,
     ELIGIBILITY,
@@ -30,60 +33,6 @@ from proxy.sieve import (
     keep_unguarded,
     sift,
 )
-
-
-class Action(StrEnum):
-    """What became of a request."""
-
-    ROUTED = "routed"
-    FALLBACK = "fallback"
-    REJECTED = "rejected"
-
-
-class Refresh(StrEnum):
-    """How far the discovery strategy has come: whether models were read anew for this request."""
-
-    OFF = "off"  # not allowed by the settings
-    POSSIBLE = "possible"
-    DONE = "done"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The settings a request is judged by; a rule may replace parts of them."""
-
-    strategy: Strategy = Strategy.STRICT
-    fallback: Fallback = Fallback.COMPATIBLE_ONLY
-    refresh: Refresh = Refresh.OFF
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The outcome of routing.
-
-    `tiers` are tried in order, each by the policy; `sent_names` holds, by endpoint id, the model name to send
-    where it is not the one asked for. `refresh` asks the caller to read models anew and route again.
-    """
-
-    action: Action
-    strategy: str = ""
-    reason: str = ""
-    tiers: tuple[Endpoints, ...] = ()
-    sent_names: Mapping[int, str] = field(default_factory=dict)
-    rule: Rule | None = None
-    drops: Mapping[DropReason, int] = field(default_factory=dict)
-    code: ErrorCode | None = None
-    message: str = ""
-    refresh: bool = False
-    # What the stages judged by, for the trace.
-    native_names: Mapping[int, str] | None = None
-    capabilities: Collection[str] = ()
-
-    @property
-    def candidates(self) -> Endpoints:
-        """Every endpoint that may be tried, in the order of the tiers."""
-        return tuple(each for tier in self.tiers for each in tier)
 
 
 def route(snapshot: Snapshot, inbound: Inbound, view: LiveView, plan: Plan | None = None) -> Decision:
@@ -98,7 +47,7 @@ def route(snapshot: Snapshot, inbound: Inbound, view: LiveView, plan: Plan | Non
             message=rule.message or f"The routing rule {rule.name!r} refuses this request.",
         )  # fmt: skip
     judge = _Judge(snapshot, inbound, view, _apply_to_plan(plan or Plan(), rule), rule, members)
-    return judge.by_model() if judge.model else judge.by_path()
+    return judge.by_settled_model() if judge.model else judge.by_path()
 
 
 def rule_facts(inbound: Inbound) -> RuleFacts:
@@ -152,6 +101,27 @@ class _Judge:
         if not tiers:
             return self._reject(*self._nobody_available(eligible))
         return Decision(Action.ROUTED, tiers=tiers, rule=self.rule, drops=self.drops)
+
+    def by_settled_model(self) -> Decision:
+        """As `by_model`: from what this snapshot has settled already, where that still holds."""
+        if not may_settle(self.view, self.rule):
+            return self.by_model()
+        key = (
+            self.inbound.prefix,
+            self.inbound.method,
+            self.inbound.path,
+            self.inbound.model,
+            needed_capabilities(self.inbound),
+            self.view.opened_guards,
+            self.plan,
+            id(self.rule),
+        )
+        known: Settled | None = self.snapshot.settled.get(key)
+        if known is not None and known.holds(self.view):
+            return known.decision
+        decision = self.by_model()
+        settle(self.snapshot, key, decision, self.view)
+        return decision
 
     def by_model(self) -> Decision:
         """A request that names a model: its alias' targets, or the endpoints that list it, by the strategy."""
