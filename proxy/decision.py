@@ -55,6 +55,7 @@ class Decision:
     code: ErrorCode | None = None
     message: str = ""
     refresh: bool = False
+    pinned: bool = False  # an operator named the one endpoint that may answer
     # What the stages judged by, for the trace.
     native_names: Mapping[int, str] | None = None
     capabilities: Collection[str] = ()

@@ -43,6 +43,7 @@ class ErrorCode(StrEnum):
     UPSTREAM_INVALID = "upstream_invalid"
     MODEL_UNAVAILABLE = "model_unavailable"
     NO_HEALTHY_ENDPOINTS = "no_healthy_endpoints"
+    PINNED_UNAVAILABLE = "pinned_unavailable"
     QUEUE_FULL = "queue_full"
     DRAINING = "draining"
     OVERLOADED = "overloaded"
@@ -73,6 +74,7 @@ STATUSES: dict[ErrorCode, int] = {
     ErrorCode.UPSTREAM_INVALID: 502,
     ErrorCode.MODEL_UNAVAILABLE: 503,
     ErrorCode.NO_HEALTHY_ENDPOINTS: 503,
+    ErrorCode.PINNED_UNAVAILABLE: 503,
     ErrorCode.QUEUE_FULL: 503,
     ErrorCode.DRAINING: 503,
     ErrorCode.OVERLOADED: 503,

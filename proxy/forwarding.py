@@ -36,8 +36,9 @@ from proxy.inbound import Inbound, RawHeaders, get_header
 from proxy.live import live, plan
 from proxy.queueing import QueueError, Slot
 from proxy.relay import Ending, RelayResponse
-from proxy.routing import Action, Decision, Refresh, route
+from proxy.routing import Action, Decision, Plan, Refresh, route
 from proxy.selection import Policy, choose_endpoint
+from proxy.steering import obey
 from proxy.stickiness import Visit, start_visit
 from proxy.upstream import door, failure_code, via_token
 
@@ -71,7 +72,8 @@ async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayRespo
         decision = await _decide(inbound)
         if decision.action is Action.REJECTED:
             raise _rejection(decision)
-        visit = start_visit(live.sticky, inbound)
+        # A session is not moved by an operator who looks at one endpoint.
+        visit = Visit(live.sticky, None) if decision.pinned else start_visit(live.sticky, inbound)
         decision, prepared = await _try_in_turn(inbound, decision, visit, dialect)
     except asyncio.CancelledError:
         live.hang_ups += 1  # one who leaves later is counted by the relay
@@ -88,13 +90,20 @@ async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayRespo
 
 async def _decide(inbound: Inbound) -> Decision:
     """Route; when the strategy wants models read anew first, wait for that and route again."""
-    decision = route(loading.current(), inbound, live.view(), plan())
+    decision = _route(inbound, plan())
     if not decision.refresh:
         return decision
     members = loading.current().by_prefix[inbound.prefix]
     fresh = await reports.discover_now([each.id for each in members], conf().discovery_miss_timeout)
     refresh = Refresh.DONE if fresh else Refresh.FAILED
-    return route(loading.current(), inbound, live.view(), plan(refresh))
+    return _route(inbound, plan(refresh))
+
+
+def _route(inbound: Inbound, asked: Plan) -> Decision:
+    """Route by what is known now. Raises OllaError for an operator's order that cannot be obeyed."""
+    snapshot, view = loading.current(), live.view()
+    decision = route(snapshot, inbound, view, asked)
+    return decision if inbound.order is None else obey(snapshot, inbound, view, decision)
 
 
 async def _try_in_turn(
@@ -149,6 +158,8 @@ def _wants_another(outcome: Prepared | Failure) -> bool:
 
 def _look_again(inbound: Inbound, decision: Decision, tried: set[int]) -> tuple[Decision, Tiers]:
     """Who can answer now and was not tried: endpoints come back while a request waits for others."""
+    if decision.pinned:
+        return decision, []
     again = route(loading.current(), inbound, live.view(), plan())
     tiers = [[each for each in tier if each.id not in tried] for tier in again.tiers]
     if not any(tiers):

@@ -53,6 +53,14 @@ class BodyFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """What an operator's request asks beyond a client's (`proxy.operator_token` says who may)."""
+
+    pin: str | None = None  # the name or number of the one endpoint that may answer
+    trace_to: RawHeaders | None = None  # the headers of the answer, where its trace goes
+
+
+@dataclass(frozen=True, slots=True)
 class Inbound:
     """One request as routing and forwarding see it. `path` and `query` are what a backend would get."""
 
@@ -71,6 +79,7 @@ class Inbound:
     started: float  # monotonic seconds
     shape: ErrorShape = ErrorShape.OPENAI
     peer: str = ""  # the other end of the connection: the client, or the last trusted proxy
+    order: Order | None = None
 
     @property
     def model(self) -> str | None:

@@ -83,6 +83,7 @@ class _Judge:
     rule: Rule | None
     members: Endpoints
     drops: dict[DropReason, int] = field(default_factory=dict)
+    question: Question | None = None  # the last one put to the stages
 
     @property
     def model(self) -> str:
@@ -93,7 +94,7 @@ class _Judge:
 
     def by_path(self) -> Decision:
         """A request that names no model: every endpoint whose kind knows the path."""
-        question = Question(self.inbound, self.view, self.rule)
+        question = self.question = Question(self.inbound, self.view, self.rule)
         eligible = sift(self.members, question, ELIGIBILITY, self.drops)
         if not eligible:
             return self._nobody_eligible(question)
@@ -131,7 +132,7 @@ class _Judge:
         if not names:
             names = native_names(self.snapshot, self.inbound.prefix, self.model)
         capabilities = needed_capabilities(self.inbound)
-        question = Question(self.inbound, self.view, self.rule, names, capabilities)
+        question = self.question = Question(self.inbound, self.view, self.rule, names, capabilities)
         holders = tuple(self.snapshot.by_id[each] for each in names)
         eligible = sift(holders, question, ELIGIBILITY, self.drops)
         if not eligible and not keep_unguarded(holders or self.members, question):
@@ -192,7 +193,7 @@ class _Judge:
 
     def _fall_back(self, reason: str) -> Decision:
         """Every endpoint of the route that takes requests, with the model name as the client wrote it."""
-        question = Question(self.inbound, self.view, self.rule)
+        question = self.question = Question(self.inbound, self.view, self.rule)
         eligible = sift(self.members, question, ELIGIBILITY, self.drops)
         tiers = self._tiers(sift(eligible, question, AVAILABILITY, self.drops))
         if tiers:
@@ -212,9 +213,11 @@ class _Judge:
         return tuple(tier for tier in (tuple(fresh), stale) if tier)
 
     def _reject(self, code: ErrorCode, message: str, strategy: str = "", reason: str = "") -> Decision:
+        asked = self.question
         return Decision(
-            Action.REJECTED, strategy, reason, rule=self.rule, drops=self.drops, code=code, message=message
-        )
+            Action.REJECTED, strategy, reason, rule=self.rule, drops=self.drops, code=code, message=message,
+            native_names=asked.native_names if asked else None, capabilities=asked.capabilities if asked else (),
+        )  # fmt: skip
 
     def _model_error(self, strategy: Strategy, reason: str, *, known: bool) -> Decision:
         shown = repr((self.inbound.model or self.model)[:200])

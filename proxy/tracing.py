@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from endpoints.rules import RuleAction
 from endpoints.snapshot import EndpointRecord, Snapshot
 from proxy.inbound import Inbound
 from proxy.routing import Decision, rule_facts
@@ -30,6 +31,13 @@ class Trace:
     decision: Decision
     considered: tuple[Considered, ...]
     rules: tuple[tuple[str, bool], ...]  # name, whether it matched
+    revision: int = 0  # of the snapshot
+
+    @property
+    def is_split(self) -> bool:
+        """Whether chance had a part: a rule shares requests out by percentage."""
+        rule = self.decision.rule
+        return rule is not None and rule.action is RuleAction.SPLIT
 
 
 def trace(snapshot: Snapshot, inbound: Inbound, view: LiveView, decision: Decision) -> Trace:
@@ -58,4 +66,4 @@ def trace(snapshot: Snapshot, inbound: Inbound, view: LiveView, decision: Decisi
         asked.append((rule.name, rule.matches(facts)))
         if asked[-1][1]:
             break
-    return Trace(decision, considered, tuple(asked))
+    return Trace(decision, considered, tuple(asked), snapshot.revision)

@@ -22,6 +22,7 @@ from proxy.forwarding import forward
 from proxy.inbound import INFERENCE, Inbound, RawHeaders, get_header, parse_body, parse_target
 from proxy.live import live
 from proxy.model_query import choose_entries, parse_query, write_models
+from proxy.operator_token import read_order
 from proxy.relay import RelayResponse
 from proxy.routing import native_names
 from proxy.unified_list import build_unified, find_entry, unified_item
@@ -104,6 +105,7 @@ def build_inbound(request: APIRequest, prefix: str, client: ClientIdentity, star
         request_id=request.request_id,
         started=started,
         shape=choose_shape(request.path),
+        order=read_order(headers, request.answer_headers, time.time()),
     )
 
 
