@@ -6,90 +6,36 @@ of an endpoint's URL. Sources: the public API references of the projects, as of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
-AUTO = "auto"
-
-
-class ListFormat(StrEnum):
-    """Whose shape a model listing has."""
-
-    OLLAMA = "ollama"
-    LM_STUDIO = "lmstudio"
-    OPENAI = "openai"
-    VLLM = "vllm"
-    VLLM_MLX = "vllm-mlx"
-    SGLANG = "sglang"
-    LMDEPLOY = "lmdeploy"
-    LLAMACPP = "llamacpp"
-    LEMONADE = "lemonade"
-    OMLX = "omlx"
-    DOCKER_MODEL_RUNNER = "docker-model-runner"
-
-
-class DetailSource(StrEnum):
-    """Where a kind tells of its models beyond the list."""
-
-    OLLAMA = "ollama"
-    LLAMACPP = "llamacpp"
-    LITELLM = "litellm"
-    LEMONADE = "lemonade"
-    OMLX = "omlx"
-    DOCKER_MODEL_RUNNER = "docker-model-runner"
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """Requests that change a backend's state or reveal its configuration.
-
-    `path` begins anywhere in the path that will be sent, decoded and case-folded, and guards all below it too; `*`
-    also crosses slashes. `method` is `*` or GET, POST, DELETE or OPTIONS (HEAD is judged as GET, PUT
-    and PATCH as POST, unknown ones as all). `own_key_only` guards count only where the endpoint's own key is used.
-    """
-
-    method: str
-    path: str
-    own_key_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class NativeAnthropic:
-    """Where a kind speaks the Anthropic Messages API itself, and what it cannot do there."""
-
-    path: str = "/v1/messages"
-    limitations: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Profile:
-    """What we know of one kind of inference server. One object each: compared and hashed by identity."""
-
-    name: str
-    title: str
-    prefixes: tuple[str, ...]
-    header_name: str  # the spelling of X-Olla-Backend-Type
-    health_path: str
-    models_path: str
-    list_format: ListFormat = ListFormat.OPENAI
-    details: DetailSource | None = None
-    aliases: tuple[str, ...] = ()
-    default_ports: tuple[int, ...] = ()
-    # What only this kind writes as `owned_by` of its models, by which it is detected.
-    listed_owner: str = ""
-    # What the kind answers, for requests on /olla/proxy that name no kind.
-    paths: tuple[str, ...] = ()
-    guards: tuple[Guard, ...] = ()
-    # When not empty, whatever matches none of these is guarded as well.
-    open_paths: tuple[str, ...] = ()
-    guard_status_501: bool = False  # Ollama's clients know 501 from other proxies
-    native_anthropic: NativeAnthropic | None = None
-    forward_client_auth: bool = False
-
-    def serves(self, path: str) -> bool:
-        """Whether the kind is known to answer a decoded path, with any base path before it."""
-        return any(path == known or (len(known) > 1 and path.endswith(known)) for known in self.paths)
-
+from endpoints.answer_metrics import (
+    COMPATIBLE_METRICS,
+    LITELLM_METRICS,
+    LLAMACPP_METRICS,
+    LM_STUDIO_METRICS,
+    LMDEPLOY_METRICS,
+    OLLAMA_METRICS,
+    OMLX_METRICS,
+    SGLANG_METRICS,
+    VLLM_METRICS,
+)
+from endpoints.guard_lists import (
+    DMR_GUARDS,
+    LEMONADE_GUARDS,
+    LITELLM_OPEN,
+    LLAMACPP_GUARDS,
+    LM_STUDIO_GUARDS,
+    LMDEPLOY_GUARDS,
+    OLLAMA_GUARDS,
+    OMLX_GUARDS,
+    OPENAI_GUARDS,
+    SGLANG_GUARDS,
+    VLLM_GUARDS,
+)
+from endpoints.profile import AUTO as AUTO
+from endpoints.profile import DetailSource as DetailSource
+from endpoints.profile import Guard as Guard
+from endpoints.profile import ListFormat as ListFormat
+from endpoints.profile import NativeAnthropic as NativeAnthropic
+from endpoints.profile import Profile as Profile
 
 _OPENAI_PATHS = (
     "/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses",
@@ -104,89 +50,6 @@ _VLLM_PATHS = (
     "/get_tokenizer_info",
 )  # fmt: skip
 
-
-def _any(*paths: str) -> tuple[Guard, ...]:
-    return tuple(Guard("*", path) for path in paths)
-
-
-def _post(*paths: str) -> tuple[Guard, ...]:
-    return tuple(Guard("POST", path) for path in paths)
-
-
-_OLLAMA_GUARDS = _any(
-    "/api/create*", "/api/push*", "/api/pull*", "/api/delete*", "/api/copy*", "/api/blobs*",
-    "/api/signout*", "/api/me", "/api/user", "/api/experimental",
-)  # fmt: skip
-_LM_STUDIO_GUARDS = _any(
-    "/api/v1/models/load*", "/api/v1/models/unload*", "/api/v1/models/download*", "/api/v0/models/load*",
-    "/api/v0/models/unload*", "/api/v0/models/download*",
-)  # fmt: skip
-_VLLM_GUARDS = _any(
-    "/sleep*", "/wake_up*", "/is_sleeping*", "/v1/load_lora_adapter*", "/v1/unload_lora_adapter*",
-    "/reset_*", "/start_profile*", "/stop_profile*", "/collective_rpc*", "/server_info*", "/update_weight*",
-    "/start_weight*", "/finish_weight*", "/scale_elastic_ep*", "/is_scaling_elastic_ep*", "/init_weight*",
-    "/pause", "/resume", "/is_paused", "/abort_requests*",
-)  # fmt: skip
-_SGLANG_GUARDS = _any(
-    "/flush_cache*", "/update_weight*", "/load_lora_adapter*", "/unload_lora_adapter*", "/start_profile*",
-    "/stop_profile*", "/release_memory_occupation*", "/resume_memory_occupation*", "/init_weights*",
-    "/destroy_weights*", "/send_weights*", "/weights_checker*", "/hicache*", "/set_trace_level*", "/get_weights*",
-    "/get_server_info*", "/server_info*", "/set_internal_state*", "/get_internal_state*",
-    "/configure_logging*", "/start_expert_distribution*", "/stop_expert_distribution*",
-    "/dump_expert_distribution*", "/open_session*", "/close_session*", "/abort_request*", "/clear_hicache*",
-    "/pause_generation*", "/continue_generation*", "/slow_down*", "/freeze_gc*",
-)  # fmt: skip
-# /slots shows other people's prompts; from /unload on they are llama-swap's, often put before llama.cpp.
-_LLAMACPP_GUARDS = (
-    *_post("/props", "/lora-adapters"),
-    *_any("/slots", "/models/load", "/models/unload", "/exit", "/unload", "/api/models/unload", "/logs",
-          "/api/events", "/upstream"),
-)  # fmt: skip
-_LEMONADE_GUARDS = tuple(
-    Guard("*", f"/{version}/{action}")
-    for version in ("api/v0", "api/v1", "v0", "v1")
-    for action in ("pull", "load", "unload", "delete", "install", "uninstall", "params", "log-level", "halt")
-) + _any("/internal")
-# What manages a LiteLLM proxy, which is often registered as merely OpenAI-compatible.
-_KEY_MANAGEMENT = (
-    "/key", "/user", "/team", "/model", "/organization", "/customer", "/end_user", "/budget", "/spend", "/global",
-    "/config", "/credentials", "/cache", "/sso", "/invitation", "/guardrails", "/policies", "/mcp", "/v1/mcp",
-    "/get/config", "/v1/model/info", "/v2/model/info", "/vector_store", "/routes", "/settings", "/debug",
-)  # fmt: skip
-_OPENAI_GUARDS = (
-    Guard("DELETE", "*", own_key_only=True),
-    *(
-        Guard("*", path, own_key_only=True)
-        for path in (
-            *_KEY_MANAGEMENT,
-            "/files", "/uploads", "/fine_tuning", "/fine-tuning", "/batches", "/assistants", "/threads",
-            "/organization", "/vector_stores", "/containers", "/evals", "/webhooks", "/conversations", "/projects",
-        )
-    ),
-    # Lists what others asked and were answered.
-    Guard("GET", "/chat/completions", own_key_only=True),
-)  # fmt: skip
-_LITELLM_OPEN = (
-    "/", "/health", "/health/readiness", "/health/liveness", "/health/liveliness", "/v2/rerank",
-    *(f"/{way}/*{call}" for way in ("engines", "openai/deployments")
-      for call in ("/chat/completions", "/completions", "/embeddings")),
-    *(
-        f"{prefix}{path}"
-        for prefix in ("", "/v1")
-        for path in (
-            "/chat/completions", "/completions", "/embeddings", "/models", "/models/*", "/images/generations",
-            "/images/edits", "/images/variations", "/audio/speech", "/audio/transcriptions",
-            "/audio/translations", "/moderations", "/rerank", "/responses",
-            "/messages", "/messages/count_tokens", "/realtime",
-        )
-    ),
-)  # fmt: skip
-_DMR_GUARDS = (
-    *_any("/models/create", "/models/*/push", "/models/prune", "/models/load", "/models/package",
-          "/engines/unload", "/_configure", "/engines/df", "/engines/requests"),
-    Guard("POST", "/models"),
-    Guard("DELETE", "*"),
-)  # fmt: skip
 
 _ALL = (
     Profile(
@@ -212,9 +75,10 @@ _ALL = (
         list_format=ListFormat.OLLAMA,
         details=DetailSource.OLLAMA,
         default_ports=(11434,),
-        guards=_OLLAMA_GUARDS,
+        guards=OLLAMA_GUARDS,
         guard_status_501=True,
         native_anthropic=NativeAnthropic(limitations=frozenset({"token_counting_404"})),
+        metrics=OLLAMA_METRICS,
     ),
     Profile(
         name="lm-studio",
@@ -235,8 +99,9 @@ _ALL = (
         models_path="/api/v0/models",
         list_format=ListFormat.LM_STUDIO,
         default_ports=(1234,),
-        guards=_LM_STUDIO_GUARDS,
+        guards=LM_STUDIO_GUARDS,
         native_anthropic=NativeAnthropic(),
+        metrics=LM_STUDIO_METRICS,
     ),
     Profile(
         name="openai-compatible",
@@ -247,8 +112,9 @@ _ALL = (
         health_path="/v1/models",
         models_path="/v1/models",
         aliases=("openai_compatible",),
-        guards=_OPENAI_GUARDS,
+        guards=OPENAI_GUARDS,
         forward_client_auth=True,
+        metrics=COMPATIBLE_METRICS,
     ),
     Profile(
         name="openai",
@@ -258,7 +124,7 @@ _ALL = (
         header_name="openai",
         health_path="/v1/models",
         models_path="/v1/models",
-        guards=_OPENAI_GUARDS,
+        guards=OPENAI_GUARDS,
         forward_client_auth=True,
     ),
     Profile(
@@ -272,8 +138,9 @@ _ALL = (
         list_format=ListFormat.VLLM,
         listed_owner="vllm",
         default_ports=(8000,),
-        guards=_VLLM_GUARDS,
+        guards=VLLM_GUARDS,
         native_anthropic=NativeAnthropic(limitations=frozenset({"no_token_counting"})),
+        metrics=VLLM_METRICS,
     ),
     Profile(
         name="vllm-mlx",
@@ -287,8 +154,9 @@ _ALL = (
         aliases=("vllmmlx", "vllm_mlx"),
         listed_owner="vllm-mlx",
         default_ports=(8000,),
-        guards=_VLLM_GUARDS,
+        guards=VLLM_GUARDS,
         native_anthropic=NativeAnthropic(),
+        metrics=VLLM_METRICS,
     ),
     Profile(
         name="sglang",
@@ -311,7 +179,8 @@ _ALL = (
         list_format=ListFormat.SGLANG,
         listed_owner="sglang",
         default_ports=(30000,),
-        guards=_SGLANG_GUARDS,
+        guards=SGLANG_GUARDS,
+        metrics=SGLANG_METRICS,
     ),
     Profile(
         name="litellm",
@@ -336,8 +205,9 @@ _ALL = (
         models_path="/v1/models",
         details=DetailSource.LITELLM,
         default_ports=(4000,),
-        open_paths=_LITELLM_OPEN,
+        open_paths=LITELLM_OPEN,
         forward_client_auth=True,
+        metrics=LITELLM_METRICS,
     ),
     Profile(
         name="llamacpp",
@@ -363,8 +233,9 @@ _ALL = (
         aliases=("llama.cpp",),
         listed_owner="llamacpp",
         default_ports=(8080,),
-        guards=_LLAMACPP_GUARDS,
+        guards=LLAMACPP_GUARDS,
         native_anthropic=NativeAnthropic(),
+        metrics=LLAMACPP_METRICS,
     ),
     Profile(
         name="lemonade",
@@ -389,7 +260,8 @@ _ALL = (
         details=DetailSource.LEMONADE,
         listed_owner="lemonade",
         default_ports=(8000,),
-        guards=_LEMONADE_GUARDS,
+        guards=LEMONADE_GUARDS,
+        metrics=LLAMACPP_METRICS,
     ),
     Profile(
         name="lmdeploy",
@@ -410,9 +282,8 @@ _ALL = (
         list_format=ListFormat.LMDEPLOY,
         listed_owner="lmdeploy",
         default_ports=(23333,),
-        guards=_any(
-            "/sleep*", "/wakeup*", "/update_weights*", "/abort_request*", "/distserve", "/terminate", "/nodes"
-        ),
+        guards=LMDEPLOY_GUARDS,
+        metrics=LMDEPLOY_METRICS,
     ),
     Profile(
         name="omlx",
@@ -433,8 +304,9 @@ _ALL = (
         details=DetailSource.OMLX,
         listed_owner="omlx",
         default_ports=(8000,),
-        guards=_any("/v1/models/*/load", "/v1/models/*/unload", "/admin", "/api"),
+        guards=OMLX_GUARDS,
         native_anthropic=NativeAnthropic(),
+        metrics=OMLX_METRICS,
     ),
     Profile(
         name="docker-model-runner",
@@ -448,8 +320,9 @@ _ALL = (
         details=DetailSource.DOCKER_MODEL_RUNNER,
         listed_owner="docker",
         default_ports=(12434,),
-        guards=_DMR_GUARDS,
+        guards=DMR_GUARDS,
         native_anthropic=NativeAnthropic(path="/anthropic/v1/messages"),
+        metrics=LLAMACPP_METRICS,
     ),
 )
 

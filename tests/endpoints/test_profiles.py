@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from endpoints.answer_metrics import Metric
 from endpoints.profiles import (
     AUTO,
     DISGUISES,
@@ -99,3 +100,13 @@ def test_it_gives_no_spelling_to_two_kinds() -> None:
 
 def test_it_is_one_object_a_kind() -> None:
     assert hash(PROFILES["ollama"]) == object.__hash__(PROFILES["ollama"])
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_it_knows_where_answers_tell_tokens_and_why_they_ended(name: str) -> None:
+    readings = PROFILES[name].metrics
+    assert {Metric.PROMPT_TOKENS, Metric.COMPLETION_TOKENS, Metric.FINISH_REASON} <= {
+        each.metric for each in readings
+    }
+    assert len(set(readings)) == len(readings)
+    assert all(each.path and each.scale > 0 for each in readings)

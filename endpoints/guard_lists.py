@@ -1,0 +1,96 @@
+"""What each kind of server guards: requests that change a backend or reveal its configuration. (pure)
+
+Sources: the servers' own API references and route tables, as of 2026-11.
+"""
+
+from __future__ import annotations
+
+from endpoints.profile import Guard
+
+
+def _any(*paths: str) -> tuple[Guard, ...]:
+    return tuple(Guard("*", path) for path in paths)
+
+
+def _post(*paths: str) -> tuple[Guard, ...]:
+    return tuple(Guard("POST", path) for path in paths)
+
+
+OLLAMA_GUARDS = _any(
+    "/api/create*", "/api/push*", "/api/pull*", "/api/delete*", "/api/copy*", "/api/blobs*",
+    "/api/signout*", "/api/me", "/api/user", "/api/experimental",
+)  # fmt: skip
+LM_STUDIO_GUARDS = _any(
+    "/api/v1/models/load*", "/api/v1/models/unload*", "/api/v1/models/download*", "/api/v0/models/load*",
+    "/api/v0/models/unload*", "/api/v0/models/download*",
+)  # fmt: skip
+VLLM_GUARDS = _any(
+    "/sleep*", "/wake_up*", "/is_sleeping*", "/v1/load_lora_adapter*", "/v1/unload_lora_adapter*",
+    "/reset_*", "/start_profile*", "/stop_profile*", "/collective_rpc*", "/server_info*", "/update_weight*",
+    "/start_weight*", "/finish_weight*", "/scale_elastic_ep*", "/is_scaling_elastic_ep*", "/init_weight*",
+    "/pause", "/resume", "/is_paused", "/abort_requests*",
+)  # fmt: skip
+SGLANG_GUARDS = _any(
+    "/flush_cache*", "/update_weight*", "/load_lora_adapter*", "/unload_lora_adapter*", "/start_profile*",
+    "/stop_profile*", "/release_memory_occupation*", "/resume_memory_occupation*", "/init_weights*",
+    "/destroy_weights*", "/send_weights*", "/weights_checker*", "/hicache*", "/set_trace_level*", "/get_weights*",
+    "/get_server_info*", "/server_info*", "/set_internal_state*", "/get_internal_state*",
+    "/configure_logging*", "/start_expert_distribution*", "/stop_expert_distribution*",
+    "/dump_expert_distribution*", "/open_session*", "/close_session*", "/abort_request*", "/clear_hicache*",
+    "/pause_generation*", "/continue_generation*", "/slow_down*", "/freeze_gc*",
+)  # fmt: skip
+# /slots shows other people's prompts; from /unload on they are llama-swap's, often put before llama.cpp.
+LLAMACPP_GUARDS = (
+    *_post("/props", "/lora-adapters"),
+    *_any("/slots", "/models/load", "/models/unload", "/exit", "/unload", "/api/models/unload", "/logs",
+          "/api/events", "/upstream"),
+)  # fmt: skip
+LEMONADE_GUARDS = tuple(
+    Guard("*", f"/{version}/{action}")
+    for version in ("api/v0", "api/v1", "v0", "v1")
+    for action in ("pull", "load", "unload", "delete", "install", "uninstall", "params", "log-level", "halt")
+) + _any("/internal")
+# What manages a LiteLLM proxy, which is often registered as merely OpenAI-compatible.
+_KEY_MANAGEMENT = (
+    "/key", "/user", "/team", "/model", "/organization", "/customer", "/end_user", "/budget", "/spend", "/global",
+    "/config", "/credentials", "/cache", "/sso", "/invitation", "/guardrails", "/policies", "/mcp", "/v1/mcp",
+    "/get/config", "/v1/model/info", "/v2/model/info", "/vector_store", "/routes", "/settings", "/debug",
+)  # fmt: skip
+OPENAI_GUARDS = (
+    Guard("DELETE", "*", own_key_only=True),
+    *(
+        Guard("*", path, own_key_only=True)
+        for path in (
+            *_KEY_MANAGEMENT,
+            "/files", "/uploads", "/fine_tuning", "/fine-tuning", "/batches", "/assistants", "/threads",
+            "/organization", "/vector_stores", "/containers", "/evals", "/webhooks", "/conversations", "/projects",
+        )
+    ),
+    # Lists what others asked and were answered.
+    Guard("GET", "/chat/completions", own_key_only=True),
+)  # fmt: skip
+LITELLM_OPEN = (
+    "/", "/health", "/health/readiness", "/health/liveness", "/health/liveliness", "/v2/rerank",
+    *(f"/{way}/*{call}" for way in ("engines", "openai/deployments")
+      for call in ("/chat/completions", "/completions", "/embeddings")),
+    *(
+        f"{prefix}{path}"
+        for prefix in ("", "/v1")
+        for path in (
+            "/chat/completions", "/completions", "/embeddings", "/models", "/models/*", "/images/generations",
+            "/images/edits", "/images/variations", "/audio/speech", "/audio/transcriptions",
+            "/audio/translations", "/moderations", "/rerank", "/responses",
+            "/messages", "/messages/count_tokens", "/realtime",
+        )
+    ),
+)  # fmt: skip
+DMR_GUARDS = (
+    *_any("/models/create", "/models/*/push", "/models/prune", "/models/load", "/models/package",
+          "/engines/unload", "/_configure", "/engines/df", "/engines/requests"),
+    Guard("POST", "/models"),
+    Guard("DELETE", "*"),
+)  # fmt: skip
+LMDEPLOY_GUARDS = _any(
+    "/sleep*", "/wakeup*", "/update_weights*", "/abort_request*", "/distserve", "/terminate", "/nodes"
+)
+OMLX_GUARDS = _any("/v1/models/*/load", "/v1/models/*/unload", "/admin", "/api")
