@@ -172,6 +172,12 @@ class Conf:
         "Networks (CIDR) of reverse proxies whose X-Forwarded-* headers are believed.",
         each=ipaddress.ip_network,
     )
+    portal_anonymous_networks: tuple[str, ...] = option(
+        (),
+        "Networks (CIDR) from which the portal can be looked at without an account; empty asks everyone to "
+        "sign in.",
+        each=ipaddress.ip_network,
+    )
     # Requests: how many a client may send. 0 is no limit, each by itself.
     global_requests_per_minute: int = option(
         1000, "Requests forwarded a minute for all clients together; 0 is no limit.", minimum=0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import timedelta
 
 import pytest
@@ -10,26 +9,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from endpoints.models import DiscoveredModel, EndpointHealth, ProberLease
-from olla_site.portal.views import build_curl
-from tests.endpoints.desk import make_endpoint
+from tests.portal.fleet_rows import endpoint, lease
 
 pytestmark = pytest.mark.django_db
-
-
-def lease(seconds=10):
-    now = timezone.now()
-    ProberLease.objects.create(pk=1, holder="t", renewed_at=now, expires_at=now + timedelta(seconds=seconds))
-
-
-def endpoint(name, *models, status="healthy", **values):
-    now = timezone.now()
-    health = {k: values.pop(k) for k in ("latency_ms", "last_error", "next_check") if k in values}
-    row = make_endpoint(name=name, **values)
-    health.setdefault("next_check", now + timedelta(seconds=5))
-    EndpointHealth.objects.create(endpoint=row, status=status, last_checked=now, **health)
-    DiscoveredModel.objects.bulk_create(DiscoveredModel(endpoint=row, name=model) for model in models)
-    return row
 
 
 def page(client, **extra) -> str:
@@ -46,10 +28,8 @@ def test_it_says_what_to_do_first(admin_client):
     assert "No prober is running" not in text
 
 
-def test_it_sends_who_may_not_add_to_an_administrator(client, django_user_model):
-    client.force_login(django_user_model.objects.create_user("viewer"))
-
-    text = page(client)
+def test_it_sends_who_may_not_add_to_an_administrator(viewer):
+    text = page(viewer)
 
     assert "Ask an administrator" in text
     assert "/admin/" not in text
@@ -96,24 +76,6 @@ def test_it_warns_when_no_prober_runs(admin_client):
     assert "No prober is running" in text
     assert ">stale<" in text
     assert "<b>0</b> of 1 endpoint ready" in text
-
-
-def test_it_offers_a_request_with_the_real_address_and_a_model_that_chats(admin_client):
-    lease()
-    endpoint("a", "nomic-embed-text", "llama3:8b")
-    endpoint("down", "aaa", status="offline", priority=900)
-
-    text = page(admin_client, HTTP_HOST="gpu.example:40114", secure=False)
-
-    assert "curl -N http://gpu.example:40114/olla/openai/v1/chat/completions" in text
-    assert "llama3:8b&quot;, &quot;stream" in text
-    assert 'id="base-ollama">http://gpu.example:40114/olla/ollama<' in text
-
-
-def test_it_quotes_model_names_for_the_shell():
-    words = shlex.split(build_curl("http://x", 'it\'s $(rm -rf) `x` "q"'))
-
-    assert words[-1].startswith('{"model": "it\'s $(rm -rf) `x` \\"q\\""')
 
 
 @pytest.mark.parametrize("nasty", ["<script>alert(1)</script>", '"><img src=x onerror=1>', "\u202egnp.exe"])

@@ -11,16 +11,22 @@
     return relative.format(Math.trunc(seconds / size), unit);
   }
 
-  function show() {
-    for (const element of document.querySelectorAll("time[datetime]")) {
+  function show(root = document) {
+    for (const element of root.querySelectorAll("time[datetime]")) {
       const moment = new Date(element.dateTime);
       if (Number.isNaN(moment.getTime())) continue;
-      element.title = exact.format(moment);
-      element.textContent = phrase(moment);
+      const title = exact.format(moment);
+      const text = phrase(moment);
+      if (element.title !== title) element.title = title;
+      if (element.textContent !== text) element.textContent = text;
     }
   }
 
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", show);
+  window.ollaTimes = { show };
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", () => show());
   else show();
-  setInterval(show, 10000);
+  setInterval(() => { if (!document.hidden) show(); }, 10000);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) show(); });
+  document.addEventListener("htmx:load", (event) => show(event.detail.elt));
 })();

@@ -1,0 +1,167 @@
+"""Who may do what in the portal: four rights, one way to ask for them.
+
+    @page()                    a page to look at: needs Right.VIEW, answers GET and HEAD
+    @page(Right.TRY)           the playground
+    @action(Right.OPERATE)     a POST that changes something
+
+Rights are Django permissions (`portal.view` and so on) given to groups; `groups.py` has those there are from the
+start. Without an account somebody may look (and only look) from inside OLLA_PORTAL_ANONYMOUS_NETWORKS.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache, wraps
+from inspect import iscoroutinefunction
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from endpoints.conf import conf
+from proxy.client_identity import Networks, parse_networks, plain_address
+
+# Left in a request only by proxies that are not trusted: its address is then the proxy's, not the reader's.
+_UNTRUSTED_WORD = ("forwarded", "via", "x-real-ip")
+_UNTRUSTED_FAMILY = "x-forwarded-"
+
+View = Callable[..., Any]
+
+
+class Right(StrEnum):
+    """What somebody may do here; the value is the permission's codename in the application `portal`."""
+
+    VIEW = "view"
+    OPERATE = "operate"
+    TRY = "try"
+    ADMINISTER = "administer"
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The rights of one reader, for views and templates (`{% if rights.operate %}`)."""
+
+    held: frozenset[Right] = frozenset()
+    signed_in: bool = False
+
+    def __contains__(self, right: Right) -> bool:
+        return right in self.held
+
+    @property
+    def view(self) -> bool:
+        """May look at everything the portal shows."""
+        return Right.VIEW in self.held
+
+    @property
+    def operate(self) -> bool:
+        """May drain, resume, disable, probe and discover."""
+        return Right.OPERATE in self.held
+
+    @property
+    def try_models(self) -> bool:
+        """May send requests from the playground."""
+        return Right.TRY in self.held
+
+    @property
+    def administer(self) -> bool:
+        """May add endpoints and change rules."""
+        return Right.ADMINISTER in self.held
+
+
+_READER = Rights(frozenset({Right.VIEW}))
+_NOBODY = Rights()
+
+
+def rights_of(user: Any, address: str = "", headers: Iterable[str] = ()) -> Rights:
+    """The rights of a user, or of somebody without an account at `address`. Reads the database once a user."""
+    if user is not None and user.is_authenticated:
+        return Rights(frozenset(right for right in Right if user.has_perm(f"portal.{right}")), signed_in=True)
+    return _READER if _may_read_anonymously(address, headers) else _NOBODY
+
+
+def request_rights(request: HttpRequest) -> Rights:
+    """The rights of whoever sent a request, found once for each."""
+    known: Rights | None = getattr(request, "portal_rights", None)
+    if known is None:
+        known = rights_of(
+            getattr(request, "user", None), str(request.META.get("REMOTE_ADDR", "")), _header_names(request.META)
+        )
+        request.portal_rights = known  # type: ignore[attr-defined]
+    return known
+
+
+def page(right: Right = Right.VIEW, methods: tuple[str, ...] = ("GET", "HEAD")) -> Callable[[View], View]:
+    """A view only for those who have `right`: others sign in first, or are told that they may not.
+
+    Works for sync and async views. The answer is kept by no cache.
+    """
+
+    def decorate(view: View) -> View:
+        guarded = _guard_async(view, right) if iscoroutinefunction(view) else _guard(view, right)
+        return never_cache(require_http_methods(list(methods))(guarded))
+
+    return decorate
+
+
+def action(right: Right) -> Callable[[View], View]:
+    """A view that changes something: POST only. Django's CSRF middleware has checked it before."""
+    return page(right, ("POST",))
+
+
+def _guard(view: View, right: Right) -> View:
+    @wraps(view)
+    def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        refused = _refuse(request, right)
+        answer: HttpResponseBase = view(request, *args, **kwargs) if refused is None else refused
+        return answer
+
+    return inner
+
+
+def _guard_async(view: View, right: Right) -> View:
+    @wraps(view)
+    async def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        refused = await sync_to_async(_refuse)(request, right)
+        answer: HttpResponseBase = await view(request, *args, **kwargs) if refused is None else refused
+        return answer
+
+    return inner
+
+
+def _refuse(request: HttpRequest, right: Right) -> HttpResponseBase | None:
+    """The answer to somebody without the right; None for those who have it. Raises PermissionDenied."""
+    rights = request_rights(request)
+    if right in rights:
+        return None
+    if rights.signed_in:
+        raise PermissionDenied
+    if request.headers.get("HX-Request") or request.method not in {"GET", "HEAD"}:
+        # A fragment or a fetch cannot show a login page; the page's script sends the browser there.
+        answer = HttpResponse("Sign in first.", status=401, content_type="text/plain")
+        answer.headers["HX-Refresh"] = "true"
+        return answer
+    return redirect_to_login(request.get_full_path())
+
+
+def _header_names(meta: Mapping[str, Any]) -> list[str]:
+    return [name[5:].replace("_", "-").lower() for name in meta if name.startswith("HTTP_")]
+
+
+def _may_read_anonymously(address: str, headers: Iterable[str]) -> bool:
+    networks = _parse_once(conf().portal_anonymous_networks)
+    if not networks or any(each in _UNTRUSTED_WORD or each.startswith(_UNTRUSTED_FAMILY) for each in headers):
+        return False
+    plain = plain_address(address)
+    return bool(plain) and any(ipaddress.ip_address(plain) in network for network in networks)
+
+
+@lru_cache(maxsize=4)
+def _parse_once(texts: tuple[str, ...]) -> Networks:
+    return parse_networks(texts)
