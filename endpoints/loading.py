@@ -259,7 +259,7 @@ def _read_marks() -> tuple[int, float]:
     return revision, renewed.timestamp() if renewed else 0.0
 
 
-Changed = Callable[[Snapshot, Snapshot], None]
+Follower = Callable[[Snapshot], None]
 
 _loader = Loader()
 _database = DatabaseThread("olla-loading")
@@ -293,15 +293,13 @@ async def look() -> None:
         return
 
 
-async def _keep_looking(changed: Changed) -> None:
+async def _keep_looking(follow: Follower) -> None:
     while True:
-        before = current()
         await look()
-        if current() is not before:
-            changed(before, current())
+        follow(current())
         await asyncio.sleep(conf().snapshot_interval)
 
 
-def start_loader(changed: Changed) -> asyncio.Task[None]:
-    """Start the background task of this process's event loop; `changed` is told of each new snapshot there."""
-    return tasks.spawn(_keep_looking(changed), "snapshot loader")
+def start_loader(follow: Follower) -> asyncio.Task[None]:
+    """Start the background task of this process's event loop; `follow` is shown the snapshot after each look."""
+    return tasks.spawn(_keep_looking(follow), "snapshot loader")

@@ -67,10 +67,9 @@ class EndpointRecord:
     maintenance: Window | None = None
     drain_then_disable: bool = False
 
-    @property
-    def accepts_traffic(self) -> bool:
-        """Whether status and operator state allow new requests, maintenance windows left aside."""
-        return self.status in ROUTABLE and self.state is OperatorState.ACTIVE
+    def takes_traffic(self, now: float) -> bool:
+        """Whether status and operator state allow new requests at a moment."""
+        return self.status in ROUTABLE and self.state_at(now) is OperatorState.ACTIVE
 
     def state_at(self, now: float) -> OperatorState:
         """The operator state in force at a moment: windows begin and end without anybody's edit."""
@@ -104,6 +103,7 @@ class Snapshot:
     aliases: Mapping[str, Alias] = field(default_factory=dict)  # by case-folded name
     rules: tuple[Rule, ...] = ()  # enabled ones, in order
     rated: tuple[EndpointRecord, ...] = ()  # those with a limit of requests per minute
+    windowed: tuple[EndpointRecord, ...] = ()  # those with a maintenance window
     by_id: Mapping[int, EndpointRecord] = field(default_factory=dict)
     # Prefix (or UNIVERSAL, ANTHROPIC) -> every endpoint of it, whatever its status.
     by_prefix: Mapping[str, tuple[EndpointRecord, ...]] = field(default_factory=dict)
@@ -153,6 +153,7 @@ def build_snapshot(
         aliases=MappingProxyType({fold_model(alias.name): alias for alias in aliases}),
         rules=tuple(rules),
         rated=tuple(each for each in ordered if each.requests_per_minute),
+        windowed=tuple(each for each in ordered if each.maintenance is not None),
         by_id=MappingProxyType({each.id: each for each in ordered}),
         by_prefix=MappingProxyType(by_prefix),
         by_model=MappingProxyType({key: tuple(value) for key, value in by_model.items()}),

@@ -23,7 +23,12 @@ class CatalogueEntry:
 
     name: str
     sources: tuple[tuple[EndpointRecord, ListedModel], ...]
-    available: bool
+    usable: frozenset[int]  # ids of the endpoints that take requests now
+
+    @property
+    def available(self) -> bool:
+        """Whether it can be used now."""
+        return bool(self.usable)
 
     @property
     def first(self) -> ListedModel:
@@ -54,9 +59,9 @@ def build_catalogue(snapshot: Snapshot, prefix: str, view: LiveView) -> list[Cat
 def build_entry(
     name: str, sources: Iterable[tuple[EndpointRecord, ListedModel]], view: LiveView
 ) -> CatalogueEntry:
-    """One entry with whether it can be used now."""
+    """One entry with where it can be used now."""
     found = tuple(sources)
-    return CatalogueEntry(name, found, any(is_usable(endpoint, view) for endpoint, _ in found))
+    return CatalogueEntry(name, found, frozenset(each.id for each, _ in found if is_usable(each, view)))
 
 
 def alias_sources(snapshot: Snapshot, prefix: str, alias: Alias) -> list[tuple[EndpointRecord, ListedModel]]:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from endpoints import loading
 from endpoints.conf import conf
 from endpoints.rules import Fallback, Strategy
-from endpoints.snapshot import EndpointRecord, Snapshot
+from endpoints.snapshot import EMPTY, EndpointRecord, Snapshot
 from proxy.anthropic_record import AnthropicState
 from proxy.attempts import Attempt, Verdict
 from proxy.breaker import Breaker
@@ -23,7 +23,7 @@ from proxy.queueing import Slot, SlotQueue
 from proxy.rates import EndpointRates
 from proxy.routing import Plan, Refresh
 from proxy.sieve import DropReason, LiveView
-from proxy.stickiness import KeySource, StickyRules, StickyTable, find_unroutable
+from proxy.stickiness import KeySource, Sight, StickyRules, StickyTable, find_unroutable
 
 # A failure seen here keeps an endpoint out this long unless the tables say otherwise sooner: when the
 # database cannot be written, nobody else would ever bring it back.
@@ -57,6 +57,7 @@ class Live:
     anthropic: AnthropicState = field(default_factory=AnthropicState)
     rates: EndpointRates = field(default_factory=EndpointRates)
     hang_ups: int = 0
+    _seen: Sight = field(default_factory=lambda: Sight(EMPTY, 0.0))
     _cursors: Counter[tuple[int, int, int]] = field(default_factory=Counter)
 
     def reset(self) -> None:
@@ -136,12 +137,17 @@ class Live:
                 held[each.id] = DropReason.RATE_LIMITED
         return held
 
-    def follow(self, before: Snapshot, after: Snapshot) -> None:
-        """Heed a new snapshot: sessions leave endpoints that take no traffic now, raised limits let waiters in."""
-        for endpoint_id in find_unroutable(before, after):
+    def follow(self, snapshot: Snapshot, now: float | None = None) -> None:
+        """Heed what the loader sees: sessions leave endpoints that take no traffic, raised limits let waiters in.
+
+        Called at every look, since maintenance windows begin without a new snapshot.
+        """
+        before, self._seen = self._seen, Sight(snapshot, time.time() if now is None else now)
+        for endpoint_id in find_unroutable(before, self._seen):
             self.sticky.purge(endpoint_id)
-        self.breaker.retain(after.by_id)
-        self.queue.reconsider()
+        if before.snapshot is not snapshot:
+            self.breaker.retain(snapshot.by_id)
+            self.queue.reconsider()
 
 
 def sticky_rules() -> StickyRules:

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from endpoints.profiles import PREFIXES, PROFILES
 from endpoints.rules import Fallback, Rule, RuleAction, RuleFacts, Strategy, choose_rule
-from endpoints.snapshot import Alias, EndpointRecord, Snapshot, fold_model
+from endpoints.snapshot import Alias, Snapshot, fold_model
 from proxy.capabilities import needed_capabilities
 from proxy.decision import Action as Action
 from proxy.decision import Decision as Decision
@@ -22,6 +21,7 @@ from proxy.decision import Refresh as Refresh
 from proxy.errors import ErrorCode
 from proxy.guards import normalise_path
 from proxy.inbound import Inbound
+from proxy.refusals import describe_guarded, describe_nobody, describe_unavailable
 from proxy.settled import Settled, may_settle, settle
 from proxy.sieve import (
     AVAILABILITY,
@@ -30,6 +30,7 @@ from proxy.sieve import (
     Endpoints,
     LiveView,
     Question,
+    find_stale,
     keep_unguarded,
     sift,
 )
@@ -39,7 +40,8 @@ def route(snapshot: Snapshot, inbound: Inbound, view: LiveView, plan: Plan | Non
     """Judge one request against one snapshot."""
     members = snapshot.by_prefix.get(inbound.prefix, ())
     if not members:
-        return _nobody(inbound.prefix)
+        code, message = describe_nobody(inbound.prefix)
+        return Decision(Action.REJECTED, code=code, message=message)
     rule = choose_rule(snapshot.rules, rule_facts(inbound)) if snapshot.rules else None
     if rule is not None and rule.action is RuleAction.REJECT:
         return Decision(
@@ -133,7 +135,8 @@ class _Judge:
             names = native_names(self.snapshot, self.inbound.prefix, self.model)
         capabilities = needed_capabilities(self.inbound)
         question = self.question = Question(self.inbound, self.view, self.rule, names, capabilities)
-        holders = tuple(self.snapshot.by_id[each] for each in names)
+        by_id = self.snapshot.by_id
+        holders = tuple([by_id[each] for each in names])
         eligible = sift(holders, question, ELIGIBILITY, self.drops)
         if not eligible and not keep_unguarded(holders or self.members, question):
             self.drops.setdefault(DropReason.GUARDED_PATH, len(self.members))
@@ -150,12 +153,13 @@ class _Judge:
         elif strategy is Strategy.DISCOVERY:
             reason = "model_found_no_refresh"
         names, asked = question.native_names or {}, self.inbound.model or ""
+        as_asked = (asked, f"{asked}:latest")
         return Decision(
             Action.ROUTED,
             strategy,
             reason,
             tiers,
-            {key: name for key, name in names.items() if name not in (asked, f"{asked}:latest")},
+            {key: name for key, name in names.items() if name not in as_asked},
             self.rule,
             self.drops,
             native_names=names,
@@ -204,13 +208,14 @@ class _Judge:
 
     def _tiers(self, usable: Endpoints) -> tuple[Endpoints, ...]:
         """Preferred endpoints first, those whose status is too old to be believed last."""
-        fresh = [e for e in usable if not e.is_stale(self.view.now, self.view.prober_seen)]
-        stale = tuple(e for e in usable if e.is_stale(self.view.now, self.view.prober_seen))
+        stale = find_stale(usable, self.view)
+        old = {each.id for each in stale}
+        fresh = tuple([each for each in usable if each.id not in old]) if stale else usable
         if self.rule is not None and self.rule.action is RuleAction.PREFER:
-            first = tuple(e for e in fresh if self.rule.names(e.id, e.tags))
-            rest = tuple(e for e in fresh if not self.rule.names(e.id, e.tags))
+            first = tuple([e for e in fresh if self.rule.names(e.id, e.tags)])
+            rest = tuple([e for e in fresh if not self.rule.names(e.id, e.tags)])
             return tuple(tier for tier in (first, rest, stale) if tier)
-        return tuple(tier for tier in (tuple(fresh), stale) if tier)
+        return tuple(tier for tier in (fresh, stale) if tier)
 
     def _reject(self, code: ErrorCode, message: str, strategy: str = "", reason: str = "") -> Decision:
         asked = self.question
@@ -239,18 +244,14 @@ class _Judge:
 
     def _nobody_eligible(self, question: Question, holders: Endpoints = ()) -> Decision:
         if DropReason.GUARDED_PATH in self.drops:
-            return self._reject(*_guarded_error((holders or self.members)[0], question.inbound))
+            return self._reject(*describe_guarded((holders or self.members)[0], question.inbound))
         name = self.rule.name if self.rule else ""
         return self._reject(ErrorCode.FORBIDDEN_BY_RULE, f"The routing rule {name!r} leaves no endpoint for this.")
 
     def _nobody_available(self, endpoints: Endpoints) -> tuple[ErrorCode, str]:
         if self.drops.get(DropReason.RATE_LIMITED):
             return ErrorCode.RATE_LIMITED, _RATE_MESSAGE
-        prefix = self.inbound.prefix
-        kind = f"{PROFILES[PREFIXES[prefix]].title} " if prefix in PREFIXES else ""
-        states = sorted({f"{each.name}: {each.status}/{each.state_at(self.view.now)}" for each in endpoints})
-        shown = ", ".join(states[:5]) + (", ..." if len(states) > 5 else "")
-        return ErrorCode.NO_HEALTHY_ENDPOINTS, f"None of the {kind}endpoints can take requests now ({shown})."
+        return describe_unavailable(endpoints, self.inbound.prefix, self.view)
 
 
 _FALLBACK_WORDS = {Fallback.NONE: "no_fallback", Fallback.COMPATIBLE_ONLY: "compatible_only"}
@@ -270,19 +271,3 @@ def native_names(snapshot: Snapshot, prefix: str, model: str) -> dict[int, str]:
     """By endpoint id, its own spelling of a model, for the endpoints of the prefix that list it."""
     folded = fold_model(model)
     return {each.id: each.model_names[folded] for each in snapshot.by_model.get((prefix, folded), ())}
-
-
-def _nobody(prefix: str) -> Decision:
-    if prefix in PREFIXES:
-        message = f"No {PROFILES[PREFIXES[prefix]].title} endpoints are configured."
-    else:
-        message = "No endpoints are configured. Add one in the admin."
-    return Decision(Action.REJECTED, code=ErrorCode.NO_ENDPOINTS, message=message)
-
-
-def _guarded_error(endpoint: EndpointRecord, inbound: Inbound) -> tuple[ErrorCode, str]:
-    code = ErrorCode.NOT_SUPPORTED if endpoint.profile.guard_status_501 else ErrorCode.FORBIDDEN_PATH
-    return code, (
-        f"{inbound.method} {inbound.decoded_path[:200]} changes or reveals a backend and is closed. "
-        f"OLLA_OPEN_GUARDED_PATHS={endpoint.backend_type} opens it."
-    )

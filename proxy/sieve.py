@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from endpoints.health import OperatorState
+from endpoints.health import ROUTABLE, OperatorState
 from endpoints.rules import Rule, RuleAction
 from endpoints.snapshot import UNIVERSAL, EndpointRecord
 from proxy.guards import is_guarded, is_opened
@@ -64,7 +64,16 @@ Stage = Callable[[Endpoints, Question], Endpoints]
 
 def keep_unguarded(endpoints: Endpoints, question: Question) -> Endpoints:
     """Drop endpoints whose kind guards the path that would be sent."""
-    return tuple(each for each in endpoints if not _guards(each, question))
+    verdicts: dict[tuple[str, str, bool], bool] = {}  # endpoints are many, their kinds few
+    kept = []
+    for each in endpoints:
+        key = (each.backend_type, each.base_path if each.preserve_path else "", each.uses_own_key)
+        guarded = verdicts.get(key)
+        if guarded is None:
+            guarded = verdicts[key] = _guards(each, question)
+        if not guarded:
+            kept.append(each)
+    return tuple(kept)
 
 
 def _guards(endpoint: EndpointRecord, question: Question) -> bool:
@@ -96,8 +105,11 @@ def keep_fitting(endpoints: Endpoints, question: Question) -> Endpoints:
     """On the universal route, keep kinds that serve the path; all of them when none does."""
     if question.inbound.prefix != UNIVERSAL:
         return endpoints
-    fitting = tuple(each for each in endpoints if each.profile.serves(question.inbound.decoded_path))
-    return fitting or endpoints
+    kinds = {each.profile for each in endpoints}
+    serving = {kind for kind in kinds if kind.serves(question.inbound.decoded_path)}
+    if len(serving) in (0, len(kinds)):
+        return endpoints
+    return tuple([each for each in endpoints if each.profile in serving])
 
 
 def keep_capable(endpoints: Endpoints, question: Question) -> Endpoints:
@@ -119,12 +131,16 @@ def _is_capable(endpoint: EndpointRecord, question: Question) -> bool:
 def keep_active(endpoints: Endpoints, question: Question) -> Endpoints:
     """Drop endpoints an operator took out, for now or for the window this moment lies in."""
     now = question.view.now
-    return tuple(each for each in endpoints if each.state_at(now) is OperatorState.ACTIVE)
+    return tuple([
+        each for each in endpoints
+        if each.state is OperatorState.ACTIVE
+        and (each.maintenance is None or each.state_at(now) is OperatorState.ACTIVE)
+    ])  # fmt: skip
 
 
 def keep_healthy(endpoints: Endpoints, _question: Question) -> Endpoints:
     """Drop endpoints whose status takes no traffic."""
-    return tuple(each for each in endpoints if each.accepts_traffic)
+    return tuple([each for each in endpoints if each.status in ROUTABLE])
 
 
 def keep_not_failing(endpoints: Endpoints, question: Question) -> Endpoints:
@@ -181,11 +197,18 @@ def sift(
     return endpoints
 
 
+def find_stale(endpoints: Endpoints, view: LiveView) -> Endpoints:
+    """Those whose status is too old to be believed."""
+    quiet = (view.now - view.prober_seen) / 3  # while the prober is heard, one comparison each
+    return tuple([
+        each for each in endpoints if each.check_interval < quiet and each.is_stale(view.now, view.prober_seen)
+    ])  # fmt: skip
+
+
 def is_usable(endpoint: EndpointRecord, view: LiveView) -> bool:
     """Whether an endpoint takes requests now."""
     return (
-        endpoint.accepts_traffic
-        and endpoint.state_at(view.now) is OperatorState.ACTIVE
+        endpoint.takes_traffic(view.now)
         and not is_demoted(endpoint, view.demoted)
         and endpoint.id not in view.held_out
     )

@@ -286,11 +286,23 @@ def start_visit(table: StickyTable, inbound: Inbound) -> Visit:
     return Visit(table, find_key(inbound, table.rules) if table.rules.enabled else None)
 
 
-def find_unroutable(before: Snapshot, after: Snapshot) -> list[int]:
-    """Ids of endpoints that took traffic in `before` and no longer do: their pins are to be purged."""
+class Sight(NamedTuple):
+    """A snapshot and the moment it was looked at, in seconds since the epoch."""
+
+    snapshot: Snapshot
+    at: float
+
+
+def find_unroutable(before: Sight, after: Sight) -> list[int]:
+    """Ids of endpoints that took traffic then and no longer do: their pins are to be purged.
+
+    Within one snapshot only a maintenance window that begins makes a difference.
+    """
+    same = before.snapshot is after.snapshot
     lost = []
-    for each in before.endpoints:
-        now_is = after.by_id.get(each.id)
-        if each.accepts_traffic and (now_is is None or not now_is.accepts_traffic):
-            lost.append(each.id)
+    for each in before.snapshot.windowed if same else before.snapshot.endpoints:
+        if each.takes_traffic(before.at):
+            now_is = after.snapshot.by_id.get(each.id)
+            if now_is is None or not now_is.takes_traffic(after.at):
+                lost.append(each.id)
     return lost

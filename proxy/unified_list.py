@@ -53,7 +53,10 @@ def unified_model(entry: CatalogueEntry, now: float) -> dict[str, Any]:
         "quantization": facts.quantization,
         "type": facts.model_type,
         "aliases": _names(entry),
-        "availability": [_availability(endpoint, listed) for endpoint, listed in entry.sources],
+        "availability": [
+            _availability(endpoint, listed, usable=endpoint.id in entry.usable)
+            for endpoint, listed in entry.sources
+        ],
         "capabilities": list(facts.capabilities),
     }
     if facts.context_length:
@@ -71,7 +74,7 @@ def unified_item(entry: CatalogueEntry, now: float) -> dict[str, Any]:
     """One model looked up by itself: its entry of the list, and the same facts and more side by side."""
     facts = entry.facts
     endpoints = list(dict.fromkeys(endpoint.name for endpoint, _ in entry.sources))
-    loaded = [e.name for e, m in entry.sources if m.state == ModelState.LOADED and e.accepts_traffic]
+    loaded = [e.name for e, m in entry.sources if m.state == ModelState.LOADED and e.id in entry.usable]
     return {
         **unified_model(entry, now),
         "family": facts.family,
@@ -96,13 +99,13 @@ def _names(entry: CatalogueEntry) -> list[str]:
     return sorted({listed.name for _, listed in entry.sources})
 
 
-def _availability(endpoint: EndpointRecord, model: ListedModel) -> dict[str, Any]:
+def _availability(endpoint: EndpointRecord, model: ListedModel, *, usable: bool) -> dict[str, Any]:
     return {
         "endpoint": endpoint.name,
         "type": endpoint.backend_type,
         "name": model.name,
         "status": endpoint.status,
-        "state": (model.state or ModelState.AVAILABLE) if endpoint.accepts_traffic else "unavailable",
+        "state": (model.state or ModelState.AVAILABLE) if usable else "unavailable",
     }
 
 

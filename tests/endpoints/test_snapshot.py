@@ -116,8 +116,16 @@ def test_it_finds_aliases_without_case() -> None:
         (OperatorState.MAINTENANCE, Status.HEALTHY, False),
     ],
 )  # fmt: skip
-def test_it_accepts_traffic_by_status_and_state(state: OperatorState, status: Status, accepts: bool) -> None:
-    assert make_endpoint(state=state, status=status).accepts_traffic is accepts
+def test_it_takes_traffic_by_status_and_state(state: OperatorState, status: Status, accepts: bool) -> None:
+    assert make_endpoint(state=state, status=status).takes_traffic(NOW) is accepts
+
+
+@pytest.mark.parametrize(("now", "takes"), [(NOW - 1, True), (NOW, False), (NOW + 59, False), (NOW + 60, True)])
+def test_it_takes_no_traffic_within_its_window(now: float, takes: bool) -> None:
+    endpoint = make_endpoint(maintenance=(NOW, NOW + 60))
+    assert endpoint.takes_traffic(now) is takes
+    snapshot = make_snapshot(endpoint, make_endpoint("always"))
+    assert snapshot.windowed == (endpoint,)
 
 
 @pytest.mark.parametrize(

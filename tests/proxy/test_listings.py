@@ -122,6 +122,17 @@ def test_it_writes_the_unified_list_with_where_each_model_is() -> None:
     assert "max_context_length" not in embed["olla"]
 
 
+@pytest.mark.parametrize(("now", "usable"), [(NOW - 1, True), (NOW, False), (NOW + 60, True)])
+def test_it_calls_no_model_available_in_a_window_of_maintenance(now: float, usable: bool) -> None:
+    kept = make_endpoint("w", models=[ListedModel("m", state="loaded")], maintenance=(NOW, NOW + 60))
+    snapshot, view = make_snapshot(kept), make_view(now=now, prober_seen=now)
+    entry = build_catalogue(snapshot, "proxy", view)[0]
+    assert entry.available is usable
+    item = unified_item(build_unified(snapshot, view)[0], now)
+    assert item["olla"]["availability"][0]["state"] == ("loaded" if usable else "unavailable")
+    assert item["loaded_endpoints"] == (["w"] if usable else [])
+
+
 def test_it_tells_all_of_one_model() -> None:
     entries = build_unified(FLEET, make_view())
     for name in ("LLAMA-8b", "llama3.1:8b", "meta-llama/llama-3.1-8b-instruct"):

@@ -126,9 +126,27 @@ def test_it_says_503_when_all_of_the_kind_are_down(prefix: str) -> None:
     fleet = [down(make_endpoint(f"e{number}")) for number in range(9)]
     decision = decide(*fleet, target="/api/ps", method="GET", prefix=prefix)
     assert decision.code is ErrorCode.NO_HEALTHY_ENDPOINTS
-    assert "e0: offline/active" in decision.message
-    assert "e8" not in decision.message
-    assert ("Ollama" in decision.message) is (prefix == "ollama")
+    kind = "Ollama " if prefix == "ollama" else ""
+    assert decision.message == f"None of the 9 {kind}endpoints can take requests now: 9 offline."
+
+
+def test_it_tells_a_client_how_many_are_out_and_why_but_names_nobody() -> None:
+    fleet = [
+        make_endpoint("secret-1", id=1, status=Status.RATE_LIMITED),
+        make_endpoint("secret-2", id=2, state=OperatorState.DRAINING),
+        make_endpoint("secret-3", id=3, maintenance=(NOW - 1, NOW + 1)),
+        make_endpoint("secret-4", id=4),
+        make_endpoint("secret-5", id=5),
+        make_endpoint("secret-6", id=6),
+    ]
+    held = {5: DropReason.BREAKER_OPEN, 6: DropReason.RESTING}
+    view = make_view(demoted={4: NOW}, held_out=held)
+    decision = route(make_snapshot(*fleet), make_inbound("/api/ps", method="GET"), view)
+    assert decision.code is ErrorCode.NO_HEALTHY_ENDPOINTS
+    assert decision.message == (
+        "None of the 6 endpoints can take requests now: "
+        "1 asked for a rest, 1 draining, 2 failing, 1 in maintenance, 1 rate limited."
+    )
 
 
 # States

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from endpoints.health import OperatorState, Status
 from proxy.stickiness import (
     KeySource,
+    Sight,
     StickyKey,
     StickyOutcome,
     StickyRules,
@@ -20,7 +22,7 @@ from proxy.stickiness import (
     find_unroutable,
     start_visit,
 )
-from tests.proxy.builders import make_endpoint, make_inbound, make_snapshot
+from tests.proxy.builders import NOW, make_endpoint, make_inbound, make_snapshot
 
 A = make_endpoint("a", id=1)
 B = make_endpoint("b", id=2)
@@ -416,4 +418,14 @@ def test_it_names_endpoints_that_stopped_taking_traffic():
         make_endpoint("drained", id=4, state=OperatorState.DRAINING),
         make_endpoint("was-down", id=6, status=Status.OFFLINE),
     )
-    assert sorted(find_unroutable(before, after)) == [3, 4, 5]
+    assert sorted(find_unroutable(Sight(before, NOW), Sight(after, NOW + 1))) == [3, 4, 5]
+
+
+def test_it_names_endpoints_whose_window_has_begun():
+    snapshot = make_snapshot(
+        make_endpoint("always", id=1), make_endpoint("kept", id=2, maintenance=(NOW, NOW + 9))
+    )
+    for since, now, lost in [(-9, -1, []), (-1, 0, [2]), (0, 5, []), (5, 9, []), (-1, 9, [])]:
+        assert find_unroutable(Sight(snapshot, NOW + since), Sight(snapshot, NOW + now)) == lost
+    open_ended = make_snapshot(make_endpoint("kept", id=2, maintenance=(NOW, inf)))
+    assert find_unroutable(Sight(snapshot, NOW - 1), Sight(open_ended, NOW)) == [1, 2]

@@ -258,4 +258,4 @@ def test_it_says_that_an_endpoint_is_in_maintenance():
     decision = route(snapshot_of(KEPT_OUT), make_inbound(), make_view())
 
     assert decision.code is ErrorCode.NO_HEALTHY_ENDPOINTS
-    assert "window: healthy/maintenance" in decision.message
+    assert decision.message == "The only endpoint cannot take requests now: in maintenance."
