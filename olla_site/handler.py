@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -26,8 +27,11 @@ from django.utils.module_loading import import_string
 from endpoints import tasks
 from endpoints.conf import conf
 from olla_site.server.aborting import AbortResponse
+from proxy.admission import begin_refused
 from proxy.errors import ErrorCode, OllaError, build_error_body, choose_shape, shape_headers, shown_status
+from proxy.finished import finish, note_error
 from proxy.inbound import get_header
+from proxy.record import RequestRecord, no_record
 from proxy.relay import RelayResponse
 from proxy.request_id import choose_request_id
 
@@ -59,6 +63,8 @@ class APIRequest(ASGIRequest):
         # What every answer to this request carries, and what is to be done once it has ended.
         self.answer_headers: list[tuple[bytes, bytes]] = []
         self.closers: list[Callable[[], None]] = []
+        # Of a request that asks to be forwarded; its view makes it.
+        self.record: RequestRecord | None = None
         self.resolver_match = None
         self._body = body
         self._stream = io.BytesIO(body)
@@ -101,9 +107,9 @@ class APIHandler(ASGIHandler):
         try:
             request = APIRequest(scope, await read_body(receive), request_id)
         except ClientGoneError:
-            return
+            return  # what never was a whole request has no record
         except OllaError as error:
-            await send_answer(error_answer(error, scope["path"], request_id), scope["method"], send)
+            await refuse_early(error, scope, request_id, send)
             return
         await self._answer(request, receive, send)
 
@@ -113,7 +119,7 @@ class APIHandler(ASGIHandler):
         answer: Answer | None = None
         try:
             answer = await self._chain(request)
-            await send_answer(answer, request.method or "", send)
+            await send_answer(answer, request.method or "", send, request.record)
         except asyncio.CancelledError:
             if not watch.client_left:
                 raise
@@ -121,8 +127,11 @@ class APIHandler(ASGIHandler):
             await watch.stop()
             for close in request.closers:
                 close()
-            if isinstance(answer, RelayResponse):
-                await answer.aclose()
+            try:
+                if isinstance(answer, RelayResponse):
+                    await answer.aclose()
+            finally:
+                finish(request.record, client_left=watch.client_left)
 
     async def _answer_view(self, request: APIRequest) -> Answer:
         """The view's answer or its error, with the headers the request has collected on its way."""
@@ -137,16 +146,16 @@ class APIHandler(ASGIHandler):
             match = self._resolve(request)
             answer: Answer = await match.func(request, *match.args, **match.kwargs)
         except OllaError as error:
-            return error_answer(error, request.path, request.request_id)
+            return _refusal(error, request)
         except Http404:
             missing = OllaError(ErrorCode.NOT_FOUND, "There is nothing at this address. See /olla/models.")
-            return error_answer(missing, request.path, request.request_id)
+            return _refusal(missing, request)
         except Exception:  # the one place where an unforeseen exception becomes an answer
             logger.exception("request %s failed", request.request_id)
             failed = OllaError(
                 ErrorCode.INTERNAL_ERROR, f"This server failed; its log has the cause under {request.request_id}."
             )
-            return error_answer(failed, request.path, request.request_id)
+            return _refusal(failed, request)
         if isinstance(answer, HttpResponse):
             answer["X-Olla-Request-ID"] = request.request_id
             answer["X-Content-Type-Options"] = "nosniff"
@@ -221,6 +230,22 @@ async def read_body(receive: Receive) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def _refusal(error: OllaError, request: APIRequest) -> HttpResponse:
+    """The response an error becomes, noted in the request's record."""
+    if request.record is not None:
+        note_error(request.record, error)
+    return error_answer(error, request.path, request.request_id)
+
+
+async def refuse_early(error: OllaError, scope: Scope, request_id: str, send: Send) -> None:
+    """Answer with an error before there is a request for a view."""
+    record = begin_refused(scope, request_id, error)
+    try:
+        await send_answer(error_answer(error, scope["path"], request_id), scope["method"], send, record)
+    finally:
+        finish(record)
+
+
 def error_answer(error: OllaError, path: str, request_id: str) -> HttpResponse:
     """The response an error becomes."""
     shape = choose_shape(path)
@@ -249,28 +274,42 @@ def add_headers(answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
         answer[name.decode("latin-1")] = value.decode("latin-1")
 
 
-async def send_answer(answer: Answer, method: str, send: Send) -> None:
+async def send_answer(answer: Answer, method: str, send: Send, record: RequestRecord | None = None) -> None:
     """Send any answer of the API door. Raises AbortResponse when a relayed body broke off."""
+    if record is None:
+        record = no_record()
+    record.status = answer.status_code
     if isinstance(answer, RelayResponse):
-        await _send_relay(answer, method, send)
+        await _send_relay(answer, method, send, record)
         return
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.items()]
     body = answer.content
     if not answer.has_header("Content-Length"):
         headers.append((b"Content-Length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+    body = b"" if method == "HEAD" else body
+    await send({"type": "http.response.body", "body": body})
+    record.note_sent(len(body), time.monotonic())
 
 
-async def _send_relay(answer: RelayResponse, method: str, send: Send) -> None:
+async def _send_relay(answer: RelayResponse, method: str, send: Send, record: RequestRecord) -> None:
     await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
     if answer.body is not None or method == "HEAD":
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+        body = b"" if method == "HEAD" else answer.body or b""
+        await send({"type": "http.response.body", "body": body})
+        record.note_sent(len(body), time.monotonic())
         answer.complete()
+        if record.tap is not None:
+            record.tap(body)
         return
     try:
         async for chunk in answer:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if record.first_byte is None:
+                record.note_sent(0, time.monotonic())
+            record.response_bytes += len(chunk)
+            if record.tap is not None:
+                record.tap(chunk)
     except OllaError as error:
         raise AbortResponse(error.message) from error
     await send({"type": "http.response.body", "body": b""})

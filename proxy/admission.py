@@ -13,10 +13,13 @@ from typing import Any, Protocol
 from endpoints.conf import conf
 from proxy.client_identity import ClientIdentity, Networks, client_network, identify_client, parse_networks
 from proxy.errors import ErrorCode, OllaError
+from proxy.finished import finish, note_error
 from proxy.inbound import RawHeaders
 from proxy.rates import OpenRequests, RateLimits, Refusal, RequestRates, Verdict
+from proxy.record import RequestRecord
 
 _IDENTITY = "olla.client"
+_MOST_PREFIX = 100  # characters kept of a provider prefix, which may be any text
 _MESSAGES = {
     Refusal.CLIENT: "More than {limit} requests a minute came from your address.",
     Refusal.BURST: "More than {burst} requests within one second came from your address.",
@@ -84,6 +87,39 @@ def identify(scope: dict[str, Any]) -> ClientIdentity:
         )
         scope[_IDENTITY] = known
     return known
+
+
+def begin_record(scope: dict[str, Any], request_id: str, prefix: str) -> RequestRecord:
+    """The record of a request that asks to be forwarded, and enters now."""
+    client = identify(scope)
+    return RequestRecord(
+        request_id,
+        time.time(),
+        time.monotonic(),
+        scope["method"],
+        scope["path"],
+        prefix[:_MOST_PREFIX],
+        client.address,
+        client.peer,
+    )
+
+
+def begin_refused(scope: dict[str, Any], request_id: str, error: OllaError) -> RequestRecord | None:
+    """The record of a request refused before any view saw it; None for one that would not be forwarded."""
+    parts = scope["path"].split("/", 3)
+    if len(parts) < 3 or parts[1] != "olla" or parts[2] in ("", "models"):
+        return None
+    record = begin_record(scope, request_id, parts[2].lower())
+    note_error(record, error)
+    return record
+
+
+def record_refusal(scope: dict[str, Any], request_id: str, error: OllaError, size: int) -> None:
+    """Record a request that the server refused by its head or its body; `size` is that of the answer's body."""
+    record = begin_refused(scope, request_id, error)
+    if record is not None:
+        record.status, record.response_bytes = record.answer_status, size
+        finish(record)
 
 
 def _trusted_networks() -> Networks:

@@ -21,8 +21,8 @@ from proxy.attempts import Attempt, Verdict, judge_status
 from proxy.errors import ErrorShape, OllaError, build_context
 from proxy.headers import SANDBOX, backend_type_header, build_downstream_headers, header_text
 from proxy.inbound import Inbound, RawHeaders
-from proxy.live import live
 from proxy.product import PROXIED_BY
+from proxy.record import RequestRecord
 from proxy.relay import Ending, RelayResponse
 from proxy.routing import Decision
 from proxy.upstream import via_token
@@ -118,21 +118,22 @@ def prepare_relay(inbound: Inbound, decision: Decision, prepared: Prepared, extr
             headers.append((b"Content-Length", b"%d" % len(body)))
     headers += build_own_headers(inbound, decision, prepared)
     headers += extra
-    ended = close_at_end(attempt, answer.status)
+    ended = close_at_end(attempt, answer.status, inbound.record)
     return RelayResponse(answer.status, headers, answer=answer, body=body, first=prepared.first, on_end=ended)
 
 
-def close_at_end(attempt: Attempt, status: int) -> Callable[[Ending], None]:
+def close_at_end(attempt: Attempt, status: int, record: RequestRecord) -> Callable[[Ending], None]:
     """What gives the attempt's place back when the relayed body has ended, one way or another."""
 
     def close(ending: Ending) -> None:
+        record.ending = ending
         if ending is Ending.COMPLETE:
             attempt.close(judge_status(status))
         elif ending is Ending.BROKEN:
+            attempt.note.error = "broke_off"
             attempt.close(Verdict.FAILED)
         else:
             attempt.close(Verdict.UNKNOWN)
-            live.hang_ups += 1
 
     return close
 

@@ -23,7 +23,7 @@ from proxy.live import live, plan
 from proxy.reading import read_bounded
 from proxy.routing import route
 from proxy.selection import Policy, choose_endpoint
-from proxy.upstream import door
+from proxy.upstream import door, failure_word
 from translation.errors import TranslationError
 from translation.mode import FallbackReason
 from translation.token_count import (
@@ -61,7 +61,7 @@ def _choose(call: MessagesCall) -> tuple[EndpointRecord, str | None] | None:
     """An endpoint that would answer the message and can count."""
     if not call.request.model or not call.request.messages:
         return None
-    decision = route(loading.current(), call.inbound, live.view(), plan())
+    decision = call.inbound.record.decision = route(loading.current(), call.inbound, live.view(), plan())
     for tier in decision.tiers:
         able = [each for each in tier if _tokenizer(each) is not Tokenizer.NONE]
         if able:
@@ -103,12 +103,15 @@ async def _post(inbound: Inbound, endpoint: EndpointRecord, model: str | None = 
     attempt = live.open_attempt(endpoint, slot) if slot is not None else None
     if attempt is None:
         raise _NoCountError
+    inbound.record.attempts.append(attempt.note)
     verdict, answer = Verdict.UNKNOWN, None
     try:
         answer = await door().send(endpoint, inbound, model)
+        attempt.note.status = answer.status
         body = await read_bounded(answer, MAX_ERROR_BODY)
         verdict = judge_status(answer.status)
-    except DoorError:
+    except DoorError as error:
+        attempt.note.error = failure_word(error)
         verdict = Verdict.FAILED
         raise
     finally:

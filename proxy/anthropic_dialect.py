@@ -10,6 +10,7 @@ kind promises is asked again at once in the other way, and that is remembered.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from endpoints.conf import conf
@@ -99,7 +100,7 @@ class Passthrough(Rendering):
         headers += build_own_headers(call.inbound, decision, prepared)
         headers += [(b"X-Olla-Mode", Mode.PASSTHROUGH.encode()), *extra]
         call.record.answer(Mode.PASSTHROUGH, self._endpoint, call.request.model)
-        closing, record, status = close_at_end(prepared.attempt, answer.status), call.record, answer.status
+        closing, record, status = _closing_of(call, prepared), call.record, answer.status
 
         def end(ending: Ending) -> None:
             closing(ending)
@@ -113,6 +114,12 @@ class Passthrough(Rendering):
         return RelayResponse(
             answer.status, headers, answer=answer, body=prepared.body, first=prepared.first, on_end=end
         )
+
+
+def _closing_of(call: MessagesCall, prepared: Prepared) -> Callable[[Ending], None]:
+    record = call.inbound.record
+    record.mode = Mode.PASSTHROUGH
+    return close_at_end(prepared.attempt, prepared.answer.status, record)
 
 
 def _denies_path(status: int, body: bytes) -> bool:

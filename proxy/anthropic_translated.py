@@ -20,12 +20,12 @@ from endpoints.transport import Answer
 from proxy.answering import Prepared, Rendering, UnfitError, build_own_headers, close_at_end
 from proxy.anthropic_record import CallRecord, Refused
 from proxy.anthropic_relay import AnthropicRelay
-from proxy.attempts import Attempt
 from proxy.errors import ErrorCode, OllaError
 from proxy.headers import build_downstream_headers
 from proxy.inbound import Inbound, RawHeaders, get_header
 from proxy.live import live
 from proxy.reading import content_coding, read_bounded, readable_body
+from proxy.record import RequestRecord
 from proxy.relay import Ending, RelayResponse
 from proxy.routing import Decision
 from translation.anthropic_request import AnthropicRequest
@@ -209,24 +209,30 @@ class Translated(Rendering):
 
     def _closing(self, prepared: Prepared) -> Callable[[Ending], None]:
         # Only what is needed then: a stream may last, and the request's bodies must not.
-        return close_call(self._call.record, prepared.attempt, prepared.status, self._stream or self._report)
+        request = self._call.inbound.record
+        request.mode = Mode.TRANSLATION
+        close = close_at_end(prepared.attempt, prepared.status, request)
+        return close_call(self._call.record, close, prepared.status, self._stream or self._report, request)
 
 
 def close_call(
-    record: CallRecord, attempt: Attempt, status: int, source: AnthropicStream | AnswerReport
+    record: CallRecord,
+    close: Callable[[Ending], None],
+    status: int,
+    source: AnthropicStream | AnswerReport,
+    request: RequestRecord,
 ) -> Callable[[Ending], None]:
     """What gives the place back and counts the request when its translated answer has ended."""
 
     def end(ending: Ending) -> None:
-        if not isinstance(source, AnthropicStream):
-            close_at_end(attempt, status)(ending)
-            record.end(judge_outcome(ending, status), source)
-            return
-        close_at_end(attempt, status)(ending)
-        if ending is not Ending.CLIENT_GONE:
+        close(ending)
+        report = source.report if isinstance(source, AnthropicStream) else source
+        if isinstance(source, AnthropicStream) and ending is not Ending.CLIENT_GONE:
             # A backend may die after its last word, and its last word may be an error.
-            ending = Ending.COMPLETE if source.error is None else Ending.BROKEN
-        record.end(judge_outcome(ending, status), source.report)
+            ending = request.ending = Ending.COMPLETE if source.error is None else Ending.BROKEN
+        record.end(judge_outcome(ending, status), report)
+        if not report.usage_estimated:  # what we guessed is not what a backend counted
+            request.note_usage(report.usage.prompt, report.usage.completion)
 
     return end
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from endpoints import loading
 from endpoints.conf import conf
 from endpoints.snapshot import ANTHROPIC, fold_model
 from proxy import listings
-from proxy.admission import admit
+from proxy.admission import admit, begin_record
 from proxy.anthropic_counting import count_tokens
 from proxy.anthropic_dialect import MessagesCall, speak_anthropic
 from proxy.anthropic_record import CallRecord
@@ -67,7 +66,7 @@ async def messages(request: APIRequest) -> Answer:
     if request.method == "HEAD":
         return _identify(request, json_answer({}))  # a client's look whether somebody is there
     _require_post(request)
-    record = CallRecord(live.anthropic, time.monotonic())
+    record = _begin(request)
     try:
         call = _read_call(request, record, parse_request)
     except OllaError:
@@ -96,7 +95,7 @@ async def _tell(call: MessagesCall) -> RelayResponse:
 async def count(request: APIRequest) -> HttpResponse:
     """`POST /v1/messages/count_tokens`; the header says where the number is from."""
     _require_post(request)
-    call = _read_call(request, CallRecord(live.anthropic, time.monotonic()), parse_count_request)
+    call = _read_call(request, _begin(request), parse_count_request)
     try:
         tokens, source, endpoint = await count_tokens(call)
     except TranslationError as error:
@@ -122,13 +121,20 @@ _VIEWS: dict[str, Callable[[APIRequest], Awaitable[Answer]]] = {
 }
 
 
+def _begin(request: APIRequest) -> CallRecord:
+    """The records of a request that enters now: everybody's, and this API's statistics."""
+    request.record = begin_record(request.scope, request.request_id, ANTHROPIC)
+    return CallRecord(live.anthropic, request.record.started)
+
+
 def _read_call(request: APIRequest, record: CallRecord, parse: Parse) -> MessagesCall:
     """The request as a record, checked. Raises OllaError."""
+    assert request.record is not None  # noqa: S101 - _begin made it
     client = admit(request)
     most = conf().translators_anthropic_max_message_size
     if most and len(request.body) > most:
         raise OllaError(ErrorCode.REQUEST_TOO_LARGE, f"The message is over {most} bytes.")
-    inbound = build_inbound(request, ANTHROPIC, client, time.monotonic())
+    inbound = build_inbound(request, ANTHROPIC, client, request.record)
     # Guards, rules and retries judge one spelling of the path; each endpoint gets its own.
     inbound = replace(inbound, path=MESSAGES, decoded_path=MESSAGES, headers=name_session(inbound.headers))
     try:

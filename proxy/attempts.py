@@ -9,6 +9,7 @@ from enum import StrEnum
 from endpoints.snapshot import EndpointRecord
 from proxy.breaker import FAILURE_STATUSES, Breaker, Ticket
 from proxy.queueing import Slot
+from proxy.record import AttemptNote
 
 
 class Verdict(StrEnum):
@@ -25,9 +26,12 @@ def judge_status(status: int) -> Verdict:
 
 
 class Attempt:
-    """A place taken at an endpoint. Whoever opens it closes it on every path; closing twice counts once."""
+    """A place taken at an endpoint. Whoever opens it closes it on every path; closing twice counts once.
 
-    __slots__ = ("_breaker", "_on_close", "_slot", "_ticket", "endpoint")
+    `note` tells of it in the request's record; `now` is monotonic.
+    """
+
+    __slots__ = ("_breaker", "_on_close", "_slot", "_ticket", "endpoint", "note")
 
     def __init__(
         self,
@@ -36,8 +40,10 @@ class Attempt:
         breaker: Breaker,
         slot: Slot,
         on_close: Callable[[EndpointRecord, Verdict], None],
+        now: float,
     ) -> None:
         self.endpoint = endpoint
+        self.note = AttemptNote(endpoint, now, slot.waited)
         self._ticket = ticket
         self._breaker = breaker
         self._slot = slot
@@ -50,6 +56,7 @@ class Attempt:
 
     def confirm(self, status: int) -> None:
         """An answer has begun: with a good status a breaker's probe has passed, however long the body takes."""
+        self.note.status = status
         if judge_status(status) is Verdict.GOOD:
             self._ticket = self._breaker.confirm(self._ticket, time.monotonic())
 
@@ -59,6 +66,7 @@ class Attempt:
         if report is None:
             return
         now = time.monotonic()
+        self.note.seconds, self.note.verdict = now - self.note.began, verdict
         if verdict is Verdict.GOOD:
             self._breaker.succeed(self._ticket, now)
         elif verdict is Verdict.FAILED:

@@ -16,9 +16,10 @@ from typing import Any
 from endpoints import tasks
 from endpoints.conf import conf
 from proxy.anthropic_relay import PING, build_error_event
-from proxy.errors import ErrorShape, OllaError, build_error_body
+from proxy.errors import ErrorShape, OllaError, build_error_body, shown_status
 from proxy.headers import SANDBOX
 from proxy.inbound import Inbound, RawHeaders
+from proxy.record import Ending
 from proxy.relay import RelayResponse, StreamKind, stream_kind
 from translation.errors import TranslationError, parse_backend_error
 from translation.json_text import InvalidJsonError, build_json, parse_json
@@ -76,6 +77,7 @@ class EarlyAnswer(RelayResponse):
         super().__init__(200, headers)
         self._story = story
         self._request_id = inbound.request_id
+        self._record = inbound.record
         self._interval = conf().translators_anthropic_ping_interval
 
     async def _relay(self) -> AsyncIterator[bytes]:
@@ -86,8 +88,10 @@ class EarlyAnswer(RelayResponse):
                 yield PING
         outcome = self._story.result()
         if isinstance(outcome, OllaError):
+            self._record.refuse(outcome.code, shown_status(outcome, ErrorShape.ANTHROPIC))
             yield _as_event(build_error_body(outcome, self._request_id, ErrorShape.ANTHROPIC))
         elif outcome.status_code < 400 and outcome.body is None and _is_events(outcome):
+            self._record.first_byte = None  # pings are no part of the answer
             async for chunk in outcome:
                 yield chunk
         else:
@@ -110,6 +114,7 @@ class EarlyAnswer(RelayResponse):
     async def aclose(self) -> None:
         """Release whatever is open behind the pings."""
         if not self._story.done():
+            self._record.ending = Ending.CLIENT_GONE
             await _abandon(self._story)
             return
         if not self._story.cancelled() and self._story.exception() is None:

@@ -9,7 +9,6 @@ Failures before the client has a byte may be hidden by another endpoint; after t
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -40,7 +39,7 @@ from proxy.routing import Action, Decision, Plan, Refresh, route
 from proxy.selection import Policy, choose_endpoint
 from proxy.steering import obey
 from proxy.stickiness import Visit, start_visit
-from proxy.upstream import door, failure_code, via_token
+from proxy.upstream import door, failure_code, failure_word, via_token
 
 logger = logging.getLogger(__name__)
 
@@ -68,16 +67,16 @@ async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayRespo
     """Answer one request from the best endpoint that can, put to each in `dialect`. Raises OllaError."""
     if has_looped(inbound.headers, via_token()):
         raise OllaError(ErrorCode.LOOP_DETECTED, "This request has passed here before: an endpoint points back.")
+    decision = await _decide(inbound)
+    if decision.action is Action.REJECTED:
+        raise _rejection(decision)
+    # A session is not moved by an operator who looks at one endpoint.
+    visit = Visit(live.sticky, None) if decision.pinned else start_visit(live.sticky, inbound)
     try:
-        decision = await _decide(inbound)
-        if decision.action is Action.REJECTED:
-            raise _rejection(decision)
-        # A session is not moved by an operator who looks at one endpoint.
-        visit = Visit(live.sticky, None) if decision.pinned else start_visit(live.sticky, inbound)
         decision, prepared = await _try_in_turn(inbound, decision, visit, dialect)
-    except asyncio.CancelledError:
-        live.hang_ups += 1  # one who leaves later is counted by the relay
-        raise
+    finally:
+        inbound.record.sticky = visit.outcome
+    _note_answer(inbound, decision, prepared)
     extra = visit.headers()
     if prepared.attempt.waited:
         extra.append((b"X-Olla-Queue-Wait", b"%dms" % round(prepared.attempt.waited * 1000)))
@@ -86,6 +85,15 @@ async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayRespo
     except BaseException:
         _discard(prepared)  # nobody else would give its place and connection back
         raise
+
+
+def _note_answer(inbound: Inbound, decision: Decision, prepared: Prepared) -> None:
+    """Note whose answer goes to the client, and under which name the model was asked for."""
+    record, endpoint = inbound.record, prepared.attempt.endpoint
+    record.decision = decision
+    record.answered = prepared.attempt.note
+    record.answer_status = prepared.status
+    record.sent_model = decision.sent_names.get(endpoint.id) or inbound.model
 
 
 async def _decide(inbound: Inbound) -> Decision:
@@ -103,7 +111,10 @@ def _route(inbound: Inbound, asked: Plan) -> Decision:
     """Route by what is known now. Raises OllaError for an operator's order that cannot be obeyed."""
     snapshot, view = loading.current(), live.view()
     decision = route(snapshot, inbound, view, asked)
-    return decision if inbound.order is None else obey(snapshot, inbound, view, decision)
+    if inbound.order is not None:
+        decision = obey(snapshot, inbound, view, decision)
+    inbound.record.decision = decision
+    return decision
 
 
 async def _try_in_turn(
@@ -122,9 +133,10 @@ async def _try_in_turn(
         while any(tiers):
             if held is not None and not _have_room(tiers):
                 break  # waiting in line while holding a place could block others that do the same
-            attempt = await _take_place(tiers, policy, visit, inbound.client)
+            attempt = await _take_place(tiers, policy, visit, inbound)
             if attempt is None:
                 continue
+            inbound.record.attempts.append(attempt.note)
             tried.add(attempt.endpoint.id)
             outcome = await _attempt(attempt, inbound, decision.sent_names.get(attempt.endpoint.id), dialect)
             if not any(tiers) and _wants_another(outcome):
@@ -167,7 +179,7 @@ def _look_again(inbound: Inbound, decision: Decision, tried: set[int]) -> tuple[
     return replace(again, sent_names={**decision.sent_names, **again.sent_names}), tiers
 
 
-async def _take_place(tiers: Tiers, policy: Policy, visit: Visit, client: str) -> Attempt | None:
+async def _take_place(tiers: Tiers, policy: Policy, visit: Visit, inbound: Inbound) -> Attempt | None:
     """A place at the best endpoint that has room, which leaves the tiers; when none has, a wait in line.
 
     The session's endpoint comes first, else the policy chooses. Raises OllaError(queue_full).
@@ -185,7 +197,7 @@ async def _take_place(tiers: Tiers, policy: Policy, visit: Visit, client: str) -
         if slot is not None:
             break
     if slot is None:
-        slot = await _wait_for_place(tiers, client)
+        slot = await _wait_for_place(tiers, inbound)
     endpoint = _take_out(tiers, slot.endpoint_id)
     visit.settle(endpoint.id, now)
     return live.open_attempt(endpoint, slot)
@@ -195,13 +207,16 @@ def _have_room(tiers: Tiers) -> bool:
     return any(live.queue.has_room(each.id) for tier in tiers for each in tier)
 
 
-async def _wait_for_place(tiers: Tiers, client: str) -> Slot:
+async def _wait_for_place(tiers: Tiers, inbound: Inbound) -> Slot:
     wanted = [each.id for tier in tiers for each in tier]
+    since = time.monotonic()
     try:
-        return await live.queue.wait(wanted, client)
+        return await live.queue.wait(wanted, inbound.client)
     except QueueError as error:
         message = f"Every endpoint that could answer is full, and waiting did not help: {error}."
         raise OllaError(ErrorCode.QUEUE_FULL, message, headers=((b"Retry-After", b"1"),)) from error
+    finally:
+        inbound.record.queue_wait += time.monotonic() - since
 
 
 def _take_out(tiers: Tiers, endpoint_id: int) -> EndpointRecord:
@@ -262,8 +277,10 @@ async def _attempt(attempt: Attempt, inbound: Inbound, model: str | None, dialec
         verdict = None
         return Prepared(attempt, answer, body, first, headers_at, rendering)
     except UnfitError as error:
+        attempt.note.error = "unfit"
         return Failure(attempt.endpoint, error)
     except DoorError as error:
+        attempt.note.error = failure_word(error)
         verdict = _note_failure(attempt.endpoint, error, inbound)
         return Failure(attempt.endpoint, error)
     finally:

@@ -16,6 +16,7 @@ import msgspec
 from proxy.errors import ErrorCode, ErrorShape, OllaError
 from proxy.expansion import READABLE, expand_body
 from proxy.multipart import find_multipart_model
+from proxy.record import RequestRecord, no_record
 
 RawHeaders = list[tuple[bytes, bytes]]
 T = TypeVar("T")
@@ -36,6 +37,7 @@ _DOT_SEGMENT = re.compile(rb"(?:^|[/\\])\s*\.{1,2}\s*(?:[;?#][^/\\]*)?(?:[/\\]|\
 _BEGINS_OBJECT = re.compile(rb"[ \t\r\n]*\{")
 # A letter of `model` written as an escape.
 _ESCAPED_LETTER = re.compile(rb"\\u00[46][45cdfCDF]")
+_STREAM_BY_DEFAULT = ("/api/chat", "/api/generate")
 _BOM = b"\xef\xbb\xbf"
 _SAFE_IN_PATH = "/!$&'()*+,;=:@-._~"
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -80,6 +82,8 @@ class Inbound:
     shape: ErrorShape = ErrorShape.OPENAI
     peer: str = ""  # the other end of the connection: the client, or the last trusted proxy
     order: Order | None = None
+    # What is noted of the request on its way; the one thing of it that changes. Not part of what it is.
+    record: RequestRecord = field(default_factory=no_record, compare=False)
 
     @property
     def model(self) -> str | None:
@@ -90,6 +94,13 @@ class Inbound:
     def is_inference(self) -> bool:
         """Whether the call only computes, so that trying it elsewhere is harmless."""
         return self.method == "POST" and INFERENCE.search(self.decoded_path) is not None
+
+
+def wants_stream(facts: BodyFacts, decoded_path: str, shape: ErrorShape) -> bool:
+    """Whether the client asked for a stream, which is what Ollama's own API sends unless told not to."""
+    if facts.stream is not None:
+        return facts.stream
+    return shape is ErrorShape.OLLAMA and facts.is_json and decoded_path.endswith(_STREAM_BY_DEFAULT)
 
 
 def parse_target(raw: bytes) -> tuple[str, str]:

@@ -19,8 +19,10 @@ from endpoints.snapshot import EMPTY, EndpointRecord, Snapshot
 from proxy.anthropic_record import AnthropicState
 from proxy.attempts import Attempt, Verdict
 from proxy.breaker import Breaker
+from proxy.finished import subscribe
 from proxy.queueing import Slot, SlotQueue
 from proxy.rates import EndpointRates
+from proxy.record import Outcome, RequestRecord
 from proxy.routing import Plan, Refresh
 from proxy.sieve import DropReason, LiveView
 from proxy.stickiness import KeySource, Sight, StickyRules, StickyTable, find_unroutable
@@ -84,14 +86,20 @@ class Live:
 
     def open_attempt(self, endpoint: EndpointRecord, slot: Slot) -> Attempt | None:
         """Use a place at an endpoint; None (and the place given back) when its breaker has just closed the way."""
-        ticket = self.breaker.try_enter(endpoint.id, time.monotonic())
+        now = time.monotonic()
+        ticket = self.breaker.try_enter(endpoint.id, now)
         if ticket is None:
             slot.release()
             return None
         self.requests[endpoint.id] += 1
         if endpoint.requests_per_minute:
             self.rates.count(endpoint.id, time.time())
-        return Attempt(endpoint, ticket, self.breaker, slot, self._attempt_closed)
+        return Attempt(endpoint, ticket, self.breaker, slot, self._attempt_closed, now)
+
+    def count_finished(self, record: RequestRecord) -> None:
+        """Count a request that has ended; a sink of `proxy.finished`."""
+        if record.outcome is Outcome.CLIENT_GONE:
+            self.hang_ups += 1
 
     def _attempt_closed(self, endpoint: EndpointRecord, verdict: Verdict) -> None:
         if verdict is Verdict.FAILED:
@@ -175,3 +183,4 @@ def _plan_once(strategy: str, fallback: str, refresh: Refresh) -> Plan:
 
 
 live = Live()
+subscribe(live.count_finished)

@@ -15,15 +15,8 @@ import msgspec
 from endpoints.transport import Answer, DoorError
 from proxy.errors import ErrorCode, OllaError, build_context, error_type
 from proxy.inbound import RawHeaders
+from proxy.record import Ending
 from proxy.upstream import failure_code
-
-
-class Ending(StrEnum):
-    """How a relayed body ended."""
-
-    COMPLETE = "complete"
-    BROKEN = "broken"
-    CLIENT_GONE = "client_gone"
 
 
 class StreamKind(StrEnum):
@@ -156,3 +149,6 @@ def _gap(last: bytes, wanted: bytes) -> bytes:
     """What closes an unfinished line or event before the error; nothing when it is closed."""
     closed = last.replace(b"\r", b"").endswith(wanted) or not last
     return b"" if closed else wanted
+
+
+__all__ = ["Ending", "RelayResponse", "StreamKind", "stream_kind"]

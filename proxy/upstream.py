@@ -5,6 +5,8 @@ The door (connection pools included) belongs to this process's event loop and is
 
 from __future__ import annotations
 
+import re
+
 from endpoints.conf import installation_id
 from endpoints.snapshot import EndpointRecord
 from endpoints.transport import (
@@ -27,6 +29,7 @@ from proxy.product import PROXIED_BY
 from proxy.rewriting import rewrite_model
 
 _REMEMBERED_TARGETS = 4096
+_WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 _TIMEOUTS = (FirstByteTimeout, IdleTimeout, TotalTimeout)
@@ -41,6 +44,13 @@ def failure_code(error: DoorError) -> ErrorCode:
     if isinstance(error, NotConnected | NothingReceived):
         return ErrorCode.UPSTREAM_UNREACHABLE
     return ErrorCode.UPSTREAM_INVALID
+
+
+def failure_word(error: DoorError) -> str:
+    """The kind of a failure as one word for records: `first_byte_timeout`, `not_connected_refused`"""
+    if isinstance(error, NotConnected):
+        return f"not_connected_{error.reason}"
+    return _WORD_START.sub("_", type(error).__name__).lower()
 
 
 def via_token() -> bytes:

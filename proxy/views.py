@@ -15,14 +15,15 @@ from endpoints.conf import conf
 from endpoints.profiles import PREFIXES, PROFILES, Profile
 from endpoints.snapshot import UNIVERSAL
 from proxy import listings, native_lists
-from proxy.admission import admit
+from proxy.admission import admit, begin_record
 from proxy.client_identity import ClientIdentity
 from proxy.errors import ErrorCode, OllaError, choose_shape
 from proxy.forwarding import forward
-from proxy.inbound import INFERENCE, Inbound, RawHeaders, get_header, parse_body, parse_target
+from proxy.inbound import INFERENCE, Inbound, RawHeaders, get_header, parse_body, parse_target, wants_stream
 from proxy.live import live
 from proxy.model_query import choose_entries, parse_query, write_models
 from proxy.operator_token import read_order
+from proxy.record import RequestRecord
 from proxy.relay import RelayResponse
 from proxy.routing import native_names
 from proxy.unified_list import build_unified, find_entry, unified_item
@@ -41,6 +42,7 @@ class APIRequest(Protocol):
     raw_headers: RawHeaders
     request_id: str
     answer_headers: RawHeaders
+    record: RequestRecord | None
     closers: list[Callable[[], None]]
     GET: dict[str, str]
 
@@ -51,18 +53,20 @@ class APIRequest(Protocol):
 
 async def proxy(request: APIRequest, prefix: str, rest: str = "") -> HttpResponse | RelayResponse:
     """`/olla/{prefix}/...`: a list answered here, or the request forwarded to a backend."""
-    started = time.monotonic()
     folded = prefix.lower()
+    record = request.record = begin_record(request.scope, request.request_id, folded)
     if folded != UNIVERSAL and folded not in PREFIXES:
         known = ", ".join([UNIVERSAL, *PREFIXES])
         raise OllaError(ErrorCode.UNKNOWN_PROVIDER, f"There is no provider {prefix[:100]!r}. Known: {known}.")
     if request.method in _READING:
         refuse_as_code(request.raw_headers)
+        request.record = None  # a list is answered here, and nothing forwarded
         local = answer_listing(folded, rest.rstrip("/"))
         if local is not None:
             return local
+        request.record = record
     client = admit(request)
-    return await forward(build_inbound(request, folded, client, started))
+    return await forward(build_inbound(request, folded, client, record))
 
 
 def refuse_as_code(headers: RawHeaders) -> None:
@@ -76,9 +80,10 @@ def refuse_as_code(headers: RawHeaders) -> None:
             raise OllaError(ErrorCode.FORBIDDEN_PATH, "Pages of this site load no code from backends.")
 
 
-def build_inbound(request: APIRequest, prefix: str, client: ClientIdentity, started: float) -> Inbound:
+def build_inbound(request: APIRequest, prefix: str, client: ClientIdentity, record: RequestRecord) -> Inbound:
     """The request as a plain record. Raises OllaError for what cannot be forwarded."""
     scope = request.scope
+    record.request_bytes = len(request.body)
     raw: bytes = scope.get("raw_path") or request.path.encode()
     # /olla/{prefix} as the client spelled it: what follows the third slash is the backend's.
     parts = raw.split(b"/", 3)
@@ -89,6 +94,9 @@ def build_inbound(request: APIRequest, prefix: str, client: ClientIdentity, star
     headers = request.raw_headers
     body = request.body
     inference = request.method == "POST" and INFERENCE.search(decoded) is not None
+    facts = parse_body(body, headers, inference=inference, limit=conf().max_body_size)
+    shape = choose_shape(request.path)
+    record.model, record.stream = facts.model, wants_stream(facts, decoded, shape)
     return Inbound(
         method=request.method,
         prefix=prefix,
@@ -97,14 +105,15 @@ def build_inbound(request: APIRequest, prefix: str, client: ClientIdentity, star
         query=scope["query_string"],
         headers=headers,
         body=body,
-        facts=parse_body(body, headers, inference=inference, limit=conf().max_body_size),
+        facts=facts,
         client=client.address,
         peer=client.peer,
+        record=record,
         scheme=client.scheme,
         host=client.host,
         request_id=request.request_id,
-        started=started,
-        shape=choose_shape(request.path),
+        started=record.started,
+        shape=shape,
         order=read_order(headers, request.answer_headers, time.time()),
     )
 

@@ -23,6 +23,7 @@ from olla_site.server.limits import (
 from olla_site.server.request_head import RequestHead, RequestParser
 from olla_site.server.response_head import Asked, build_response_head
 from olla_site.server.websocket import hand_to_websocket
+from proxy.admission import record_refusal
 from proxy.errors import OllaError, build_error_body, choose_shape, shape_headers, shown_status
 from proxy.request_id import choose_request_id
 
@@ -242,7 +243,19 @@ class HTTPProtocol(ClientConnection):
         answer = build_response_head(status, headers, asked, whole=len(body), date=self.server.date_line)
         self.write(answer.data if answer.empty else answer.data + body)
         self._log_refusal(error, request_id, head, len(body))
+        if head is not None and exchange is None:  # what has reached the application is recorded there
+            record_refusal(self._scope_of(head), request_id, error, len(body))
         self.close(refused=True)
+
+    def _scope_of(self, head: RequestHead) -> dict[str, Any]:
+        """As much of the ASGI scope as a record is made of."""
+        return {
+            "method": head.method,
+            "scheme": self.scheme,
+            "path": head.path,
+            "headers": head.headers,
+            "client": self.client,
+        }
 
     @staticmethod
     def _sent_request_id(head: RequestHead | None) -> bytes | None:
