@@ -229,7 +229,9 @@ def close_call(
         report = source.report if isinstance(source, AnthropicStream) else source
         if isinstance(source, AnthropicStream) and ending is not Ending.CLIENT_GONE:
             # A backend may die after its last word, and its last word may be an error.
-            ending = request.ending = Ending.COMPLETE if source.error is None else Ending.BROKEN
+            ending = Ending.COMPLETE if source.error is None else Ending.BROKEN
+            if status < 400:  # else the error is the answer, and it went out whole
+                request.ending = ending
         record.end(judge_outcome(ending, status), report)
         if not report.usage_estimated:  # what we guessed is not what a backend counted
             request.note_usage(report.usage.prompt, report.usage.completion)
