@@ -407,14 +407,15 @@ def test_it_leaves_refusals_and_hang_ups_out_of_the_success_rate() -> None:
 
 
 def test_it_adds_up_what_is_said_of_usage() -> None:
+    assert (no_record().total_tokens, no_record().tokens_per_second) == (None, None)
     record = no_record()
-    assert (record.total_tokens, record.tokens_per_second) == (None, None)
     record.note_usage(input_tokens=5, load_ms=3.5)
     record.note_usage(output_tokens=20)
-    assert record.total_tokens == 25
-    assert record.tokens_per_second is None  # not a stream: nobody knows how long it wrote
+    # Of what is no stream nobody knows how long it was being written.
+    figures = [(record.total_tokens, record.tokens_per_second)]
     record.stream, record.first_byte, record.seconds = True, 1.0, 3.0
-    assert record.tokens_per_second == 10.0
+    figures.append((record.total_tokens, record.tokens_per_second))
+    assert figures == [(25, None), (25, 10.0)]
     record.note_usage(total_tokens=30, tokens_per_second=12.5)
     assert (record.total_tokens, record.tokens_per_second) == (30, 12.5)
     assert record.usage is not None
