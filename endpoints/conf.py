@@ -12,6 +12,7 @@ import ipaddress
 import math
 import os
 from collections.abc import Callable
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +24,14 @@ from django.utils.crypto import salted_hmac
 from endpoints.rules import RULE_STRATEGIES, Fallback, Policy
 
 MIB = 1024 * 1024
+
+
+class InternalAccess(StrEnum):
+    """Who may read `/internal/*`."""
+
+    EVERYONE = "everyone"
+    NETWORKS = "networks"
+    STAFF = "staff"
 
 
 def option(
@@ -177,6 +186,21 @@ class Conf:
         "Networks (CIDR) from which the portal can be looked at without an account; empty asks everyone to "
         "sign in.",
         each=ipaddress.ip_network,
+    )
+    internal_access: str = option(
+        "networks",
+        "Who may read `/internal/*` besides signed-in staff: networks (those listed), everyone, or staff alone.",
+        choices=tuple(InternalAccess),
+    )
+    internal_networks: tuple[str, ...] = option(
+        ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"),
+        "Networks (CIDR) that may read `/internal/*`: this host and private networks unless set.",
+        each=ipaddress.ip_network,
+    )
+    ready_max_age: float = option(
+        60.0,
+        "Seconds the database or the prober may be away before `/internal/ready` says 503; 0 never.",
+        minimum=0,
     )
     # Requests: how many a client may send. 0 is no limit, each by itself.
     global_requests_per_minute: int = option(

@@ -34,6 +34,7 @@ from proxy.inbound import get_header
 from proxy.record import RequestRecord, no_record
 from proxy.relay import RelayResponse
 from proxy.request_id import choose_request_id
+from proxy.violations import violations
 
 logger = logging.getLogger(__name__)
 
@@ -248,6 +249,7 @@ async def refuse_early(error: OllaError, scope: Scope, request_id: str, send: Se
 
 def error_answer(error: OllaError, path: str, request_id: str) -> HttpResponse:
     """The response an error becomes."""
+    violations.note_error(error.code)
     shape = choose_shape(path)
     answer = HttpResponse(
         build_error_body(error, request_id, shape),

@@ -17,6 +17,7 @@ from proxy.finished import finish, note_error
 from proxy.inbound import RawHeaders
 from proxy.rates import OpenRequests, RateLimits, Refusal, RequestRates, Verdict
 from proxy.record import RequestRecord
+from proxy.violations import violations
 
 _IDENTITY = "olla.client"
 _MOST_PREFIX = 100  # characters kept of a provider prefix, which may be any text
@@ -52,6 +53,7 @@ class Admission:
         most = conf().per_ip_concurrent_requests
         if most and not self.open_requests.open(client, most):
             message = f"{most} requests from your address are being answered already."
+            violations.note_rate("concurrent", client, now)
             raise OllaError(ErrorCode.RATE_LIMITED, message, headers=((b"Retry-After", b"1"),))
         if most:
             request.closers.append(partial(self.open_requests.close, client))
@@ -67,6 +69,7 @@ class Admission:
         """Start every window anew."""
         self.requests.forget()
         self.health.forget()
+        violations.forget()
 
 
 admission = Admission()
@@ -145,6 +148,7 @@ def _take(rates: RequestRates, request: Admittable, client: str, limits: RateLim
     if verdict.limit:
         request.answer_headers.extend(build_rate_headers(verdict))
     if verdict.refusal is not None:
+        violations.note_rate(verdict.refusal.value, client, now)
         message = _MESSAGES[verdict.refusal].format(limit=verdict.limit, burst=limits.client_per_second)
         seconds = verdict.retry_after
         raise OllaError(

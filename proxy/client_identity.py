@@ -40,6 +40,7 @@ class ClientIdentity(NamedTuple):
     is_local: bool  # a program of this machine asks, and no proxy stands between
     via_proxy: bool  # a trusted proxy told address, scheme or host
     peer: str  # whoever is connected to us: the client or the last proxy
+    is_known: bool = False  # the address is the client's: nobody stands between, or a trusted proxy names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks
     host, peer = raw_host.decode("latin-1"), plain_address(peer) or peer
     scheme = _SCHEMES.get(scheme, scheme)
     if not told:
-        return ClientIdentity(peer, scheme, host, _is_loopback(peer), False, peer)
+        return ClientIdentity(peer, scheme, host, _is_loopback(peer), False, peer, True)
     if not _is_in(peer, networks):
         return ClientIdentity(peer, scheme, host, False, False, peer)
     hops = _read_told([pair for pair in headers if pair[0] in _OF_INTEREST])
@@ -83,6 +84,7 @@ def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks
         is_local=place is not None and _is_loopback(address),
         via_proxy=True,
         peer=peer,
+        is_known=place is not None,
     )
 
 

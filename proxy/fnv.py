@@ -1,4 +1,4 @@
-"""FNV-1a, 64 bits: the hash that session keys are written in. (pure)
+"""FNV-1a: the hash that session keys (64 bits) and the public ids of endpoints (32 bits) are written in. (pure)
 
 http://www.isthe.com/chongo/tech/comp/fnv/ (Fowler, Noll, Vo). Plain Python needs about 90 ns a byte, so
 `Hasher` remembers what it hashed before: the turns of a conversation repeat their beginning. It remembers by
@@ -13,6 +13,9 @@ from hashlib import blake2b
 _OFFSET_BASIS = 0xCBF29CE484222325
 _PRIME = 0x100000001B3
 _MASK = 0xFFFFFFFFFFFFFFFF
+_OFFSET_BASIS_32 = 0x811C9DC5
+_PRIME_32 = 0x01000193
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 # Below this, hashing costs no more than looking it up.
 _WORTH_REMEMBERING = 24
 # Beyond this, the loop would hold up every other request (64 KiB take 6 ms): the text is digested in C first.
@@ -25,6 +28,23 @@ def fnv1a_64(data: bytes) -> int:
     for byte in data:
         value = ((value ^ byte) * _PRIME) & _MASK
     return value
+
+
+def fnv1a_32(data: bytes) -> int:
+    """The same in 32 bits."""
+    value = _OFFSET_BASIS_32
+    for byte in data:
+        value = ((value ^ byte) * _PRIME_32) & 0xFFFFFFFF
+    return value
+
+
+def base36(number: int) -> str:
+    """A number of 0 or more in digits and lower-case letters."""
+    text = ""
+    while number:
+        number, digit = divmod(number, 36)
+        text = _DIGITS[digit] + text
+    return text or "0"
 
 
 class Hasher:

@@ -26,6 +26,7 @@ from proxy.record import Outcome, RequestRecord
 from proxy.routing import Plan, Refresh
 from proxy.sieve import DropReason, LiveView
 from proxy.stickiness import KeySource, Sight, StickyRules, StickyTable, find_unroutable
+from proxy.tallies import Tallies
 
 # A failure seen here keeps an endpoint out this long unless the tables say otherwise sooner: when the
 # database cannot be written, nobody else would ever bring it back.
@@ -58,6 +59,7 @@ class Live:
     sticky: StickyTable = field(default_factory=lambda: StickyTable(sticky_rules()))
     anthropic: AnthropicState = field(default_factory=AnthropicState)
     rates: EndpointRates = field(default_factory=EndpointRates)
+    tallies: Tallies = field(default_factory=Tallies)
     hang_ups: int = 0
     _seen: Sight = field(default_factory=lambda: Sight(EMPTY, 0.0))
     _cursors: Counter[tuple[int, int, int]] = field(default_factory=Counter)

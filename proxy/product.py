@@ -4,4 +4,7 @@ from __future__ import annotations
 
 NAME = "Olla"
 VERSION = "0.1.0"
+# What a build of a package or an image writes here.
+COMMIT = "none"
+BUILD_DATE = "unknown"
 PROXIED_BY = f"{NAME}/{VERSION}".encode()

@@ -88,6 +88,10 @@ class SlotQueue:
         """How many requests are in the line."""
         return self._waiting
 
+    def waiting_for(self, endpoint_id: int) -> int:
+        """How many of those in the line would take a place at an endpoint."""
+        return self._wanted.get(endpoint_id, 0)
+
     def taken(self, endpoint_id: int) -> int:
         """How many of an endpoint's places are taken."""
         return self.in_flight[endpoint_id]

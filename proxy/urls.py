@@ -13,6 +13,13 @@ urlpatterns = [
     re_path(r"^olla/[Aa][Nn][Tt][Hh][Rr][Oo][Pp][Ii][Cc](?P<rest>(?:/.*)?)\Z", anthropic_views.anthropic),  # type: ignore[arg-type]
     re_path(r"^olla/(?P<prefix>[^/]+)(?P<rest>(?:/.*)?)\Z", views.proxy),  # type: ignore[arg-type]
     path("internal/health", status_views.health),
+    path("internal/ready", status_views.ready),
+    path("internal/status", status_views.status),
+    path("internal/status/endpoints", status_views.endpoints),
+    path("internal/status/models", status_views.models),
+    path("internal/stats/sticky", status_views.sticky_stats),
+    path("internal/stats/translators", status_views.translator_stats),
+    path("internal/process", status_views.process),
     path("version", status_views.version),
     re_path(r"^(?:olla|internal)(?:/.*)?\Z", views.not_found),
 ]

@@ -80,7 +80,7 @@ def test_it_reads_several_lines_as_one_list():
 def test_it_believes_nothing_of_a_stranger_who_is_not_local_either(header):
     for peer in (STRANGER, "127.0.0.9"):
         client = identify(header, peer=peer)
-        assert client == (peer, "http", "olla:40114", False, False, peer)
+        assert client == (peer, "http", "olla:40114", False, False, peer, False)
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.0.0.9", "::1", "::ffff:127.0.0.1"])

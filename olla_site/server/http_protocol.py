@@ -26,6 +26,7 @@ from olla_site.server.websocket import hand_to_websocket
 from proxy.admission import record_refusal
 from proxy.errors import OllaError, build_error_body, choose_shape, shape_headers, shown_status
 from proxy.request_id import choose_request_id
+from proxy.violations import violations
 
 if TYPE_CHECKING:
     from olla_site.server.server import OllaServer
@@ -229,6 +230,7 @@ class HTTPProtocol(ClientConnection):
         method = head.method if head else "GET"
         request_id = exchange.request_id if exchange else choose_request_id(self._sent_request_id(head))
         path = head.path if head else ""
+        violations.note_error(error.code)
         shape = choose_shape(path)
         body = build_error_body(error, request_id, shape)
         headers = [

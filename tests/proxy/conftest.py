@@ -98,7 +98,13 @@ class Proxy:
         loading.refresh(force=True)
 
     def open(
-        self, method: str, path: str, body: Any = b"", headers: Sequence[tuple[str, str]] = (), query: bytes = b""
+        self,
+        method: str,
+        path: str,
+        body: Any = b"",
+        headers: Sequence[tuple[str, str]] = (),
+        query: bytes = b"",
+        client: str = "10.1.2.3",
     ) -> Exchange:
         """Start a request. A body that is not bytes is sent as JSON."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -109,7 +115,7 @@ class Proxy:
             "raw_path": path.encode(),
             "query_string": query,
             "headers": [(b"host", b"olla.test:40114"), *((n.lower().encode(), v.encode()) for n, v in headers)],
-            "client": ("10.1.2.3", 5555),
+            "client": (client, 5555),
             "server": ("127.0.0.1", 40114),
             "scheme": "http",
         }

@@ -1,0 +1,114 @@
+"""Sketch: a distribution in little room, for percentiles; Buckets: one in fixed steps, for Prometheus. (pure)
+
+A Sketch counts values in buckets whose bounds grow by two percent, as DDSketch does (Masson, Rim, Lee, VLDB 2019):
+any quantile it tells is within RELATIVE_ERROR of a value that was added, whatever the distribution. Two sketches
+merge by adding their counts, without further loss.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from math import ceil, log
+
+RELATIVE_ERROR = 0.01
+# What lies beyond is counted at these ends, so that no value makes a sketch grow past about 1,500 buckets.
+LEAST, MOST = 1e-4, 1e9
+_GROWTH = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+_PER_LOG = 1 / log(_GROWTH)
+# The point of a bucket that is equally far, in proportion, from both its ends.
+_MIDDLE = 2 / (1 + _GROWTH)
+
+
+class Sketch:
+    """Counts of values of 0 or more by magnitude; count, sum and extremes are exact."""
+
+    __slots__ = ("count", "counts", "largest", "smallest", "total")
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.count = 0
+        self.total = 0.0
+        self.smallest = MOST
+        self.largest = 0.0
+
+    def add(self, value: float) -> None:
+        """Count one value."""
+        key = ceil(log(value if LEAST < value < MOST else (LEAST if value <= LEAST else MOST)) * _PER_LOG)
+        counts = self.counts
+        counts[key] = counts.get(key, 0) + 1
+        self.count += 1
+        self.total += value
+        if value < self.smallest:
+            self.smallest = value
+        if value > self.largest:
+            self.largest = value
+
+    def merge(self, other: Sketch) -> None:
+        """Count all that another one has counted."""
+        for key, count in other.counts.items():
+            self.counts[key] = self.counts.get(key, 0) + count
+        self.count += other.count
+        self.total += other.total
+        self.smallest = min(self.smallest, other.smallest)
+        self.largest = max(self.largest, other.largest)
+
+    @property
+    def mean(self) -> float | None:
+        """The exact mean; None while nothing was counted."""
+        return self.total / self.count if self.count else None
+
+    def quantile(self, share: float) -> float | None:
+        """The value that `share` (0 to 1) of all values do not exceed; None while nothing was counted."""
+        return self.quantiles((share,))[0]
+
+    def quantiles(self, shares: Iterable[float]) -> list[float | None]:
+        """Several at once, in the order asked; the buckets are sorted once."""
+        if not self.count:
+            return [None for _ in shares]
+        keys = sorted(self.counts)
+        return [self._find(keys, share) for share in shares]
+
+    def _find(self, keys: list[int], share: float) -> float:
+        rank, seen, found = share * (self.count - 1), 0, keys[-1]
+        for key in keys:
+            seen += self.counts[key]
+            if seen > rank:
+                found = key
+                break
+        # Inside the extremes the middle is within the error; at them the exact value is known.
+        return float(min(max(_GROWTH**found * _MIDDLE, self.smallest), self.largest))
+
+
+SECONDS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+)  # fmt: skip
+
+
+class Buckets:
+    """How many values lie up to each bound, and their sum; the last count is of those above all bounds."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...] = SECONDS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """Count one value. A value on a bound is not above it (Prometheus' `le`)."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    @property
+    def count(self) -> int:
+        """How many values there were."""
+        return sum(self.counts)
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """The running totals by bound, as the exposition format writes them."""
+        found, running = [], 0
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            running += count
+            found.append((bound, float(running)))
+        return found

@@ -1,0 +1,78 @@
+"""Who may read `/internal/*`: everyone, listed networks, or staff who are signed in.
+
+Staff always may. An address counts only when it is known to be the client's: a request that carries proxies'
+headers and does not come from a trusted proxy is from nowhere, whoever is connected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import import_module
+from ipaddress import ip_address
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.db import DatabaseError
+from django.http import HttpRequest
+
+from endpoints.conf import InternalAccess, conf
+from endpoints.database_thread import DatabaseThread
+from proxy.admission import identify
+from proxy.client_identity import ClientIdentity, Networks, parse_networks
+from proxy.errors import ErrorCode, OllaError
+
+_database = DatabaseThread("olla-status-access")
+_parse_once = lru_cache(maxsize=4)(parse_networks)
+
+
+async def require_access(scope: dict[str, Any], cookies: Mapping[str, str]) -> None:
+    """Let the request pass, or raise OllaError(forbidden_path) that says what would let it."""
+    client, rule = identify(scope), InternalAccess(conf().internal_access)
+    if rule is InternalAccess.EVERYONE:
+        return
+    if rule is InternalAccess.NETWORKS and is_listed(client, _parse_once(conf().internal_networks)):
+        return
+    session = cookies.get(settings.SESSION_COOKIE_NAME)
+    if session:
+        key: str = session
+        if await _database.run(lambda: is_staff_session(key)):
+            return
+    raise OllaError(ErrorCode.FORBIDDEN_PATH, _explain(client, rule))
+
+
+def is_listed(client: ClientIdentity, networks: Networks) -> bool:
+    """Whether the client's address is known and lies in one of the networks."""
+    if not client.is_known:
+        return False
+    try:
+        address = ip_address(client.address)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
+
+
+def is_staff_session(key: str) -> bool:
+    """Whether a session is that of somebody who may use the admin; blocking."""
+    request = HttpRequest()
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    try:
+        user = get_user(request)
+    except DatabaseError:
+        return False
+    return bool(user.is_active and getattr(user, "is_staff", False))
+
+
+def _explain(client: ClientIdentity, rule: InternalAccess) -> str:
+    if rule is InternalAccess.STAFF:
+        return "Only staff who are signed in here may read this (OLLA_INTERNAL_ACCESS=staff)."
+    if not client.is_known:
+        return (
+            "This request came through a proxy that is not trusted, so it is not known whose it is. "
+            "Name the proxy in OLLA_TRUSTED_PROXIES, or sign in."
+        )
+    return (
+        f"The address {client.address or 'of this client'} is not among OLLA_INTERNAL_NETWORKS. Add its network "
+        "there, set OLLA_INTERNAL_ACCESS=everyone, or sign in."
+    )
