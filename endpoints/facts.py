@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from endpoints.credentials import read_access
 from endpoints.health import OperatorState, Status, state_now
-from endpoints.loading import maintenance_window
 from endpoints.models import Endpoint, EndpointHealth
 from endpoints.profiles import AUTO, PROFILES
+from endpoints.records import maintenance_window
 from endpoints.status_text import DISABLED_WHEN_DRAINED, DRAINING_TO_DISABLE, HealthFacts
 
 

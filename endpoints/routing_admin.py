@@ -11,8 +11,8 @@ from django.forms import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import Truncator
 
-from endpoints.loading import build_rule
 from endpoints.models import ModelAlias, RoutingRule, RuleCondition
+from endpoints.records import build_rule
 from endpoints.routing_forms import AliasForm, ConditionForm, RuleForm
 from endpoints.rule_words import describe_rule
 

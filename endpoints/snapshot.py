@@ -132,20 +132,21 @@ def build_snapshot(
     endpoints: Iterable[EndpointRecord],
     aliases: Iterable[Alias] = (),
     rules: Iterable[Rule] = (),
+    *,
+    catalogue: Catalogue | None = None,
 ) -> Snapshot:
-    """Sort the endpoints and prepare the candidate sets of each prefix and model."""
+    """Sort the endpoints and prepare the candidate sets of each prefix and model.
+
+    `catalogue` is that of an earlier snapshot of the same models, where there is one.
+    """
     aliases = tuple(aliases)
     listed = sorted(endpoints, key=lambda each: (-each.priority, each.name, each.id))
-    catalogue = build_catalogue(listed, {each.name: each.targets for each in aliases if each.one_model})
+    if catalogue is None:
+        catalogue = build_catalogue(listed, {each.name: each.targets for each in aliases if each.one_model})
     ordered = tuple(_with_other_names(each, catalogue.other_names.get(each.id, {})) for each in listed)
     by_prefix: dict[str, tuple[EndpointRecord, ...]] = {UNIVERSAL: ordered, ANTHROPIC: ordered}
     for prefix, profile_name in PREFIXES.items():
         by_prefix[prefix] = tuple(e for e in ordered if prefix_accepts(profile_name, e.backend_type))
-    by_model: dict[tuple[str, str], list[EndpointRecord]] = {}
-    for prefix, members in by_prefix.items():
-        for endpoint in members:
-            for folded in endpoint.model_names:
-                by_model.setdefault((prefix, folded), []).append(endpoint)
     return Snapshot(
         revision=revision,
         built_at=built_at,
@@ -156,9 +157,28 @@ def build_snapshot(
         windowed=tuple(each for each in ordered if each.maintenance is not None),
         by_id=MappingProxyType({each.id: each for each in ordered}),
         by_prefix=MappingProxyType(by_prefix),
-        by_model=MappingProxyType({key: tuple(value) for key, value in by_model.items()}),
+        by_model=MappingProxyType(_holders(by_prefix)),
         catalogue=catalogue,
     )
+
+
+def _holders(
+    by_prefix: Mapping[str, tuple[EndpointRecord, ...]],
+) -> dict[tuple[str, str], tuple[EndpointRecord, ...]]:
+    """The endpoints of each model by prefix; prefixes with the same members share theirs."""
+    found: dict[tuple[str, str], tuple[EndpointRecord, ...]] = {}
+    shared: dict[tuple[EndpointRecord, ...], dict[str, tuple[EndpointRecord, ...]]] = {}
+    for prefix, members in by_prefix.items():
+        holders = shared.get(members)
+        if holders is None:
+            lists: dict[str, list[EndpointRecord]] = {}
+            for endpoint in members:
+                for folded in endpoint.model_names:
+                    lists.setdefault(folded, []).append(endpoint)
+            holders = shared[members] = {folded: tuple(each) for folded, each in lists.items()}
+        for folded, each in holders.items():
+            found[prefix, folded] = each
+    return found
 
 
 def _with_other_names(endpoint: EndpointRecord, names: Mapping[str, str]) -> EndpointRecord:

@@ -98,7 +98,7 @@ def keep_allowed(endpoints: Endpoints, question: Question) -> Endpoints:
 def keep_holders(endpoints: Endpoints, question: Question) -> Endpoints:
     """Keep endpoints that list the model."""
     names = question.native_names
-    return endpoints if names is None else tuple(each for each in endpoints if each.id in names)
+    return endpoints if names is None else tuple([each for each in endpoints if each.id in names])
 
 
 def keep_fitting(endpoints: Endpoints, question: Question) -> Endpoints:
@@ -146,7 +146,9 @@ def keep_healthy(endpoints: Endpoints, _question: Question) -> Endpoints:
 def keep_not_failing(endpoints: Endpoints, question: Question) -> Endpoints:
     """Drop endpoints seen failing here since the prober last looked."""
     demoted = question.view.demoted
-    return tuple(each for each in endpoints if not is_demoted(each, demoted)) if demoted else endpoints
+    if not demoted:
+        return endpoints
+    return tuple([each for each in endpoints if each.id not in demoted or not is_demoted(each, demoted)])
 
 
 def is_demoted(endpoint: EndpointRecord, demoted: Mapping[int, float]) -> bool:
@@ -158,7 +160,7 @@ def is_demoted(endpoint: EndpointRecord, demoted: Mapping[int, float]) -> bool:
 def _keep_not_held(reason: DropReason) -> Stage:
     def keep(endpoints: Endpoints, question: Question) -> Endpoints:
         held = question.view.held_out
-        return tuple(each for each in endpoints if held.get(each.id) is not reason) if held else endpoints
+        return tuple([each for each in endpoints if held.get(each.id) is not reason]) if held else endpoints
 
     return keep
 

@@ -10,8 +10,8 @@ from django.contrib.messages import get_messages
 from django.urls import reverse
 from django.utils import timezone
 
-from endpoints.loading import build_record
 from endpoints.models import Endpoint, EndpointHealth, Revision
+from endpoints.records import build_record
 from tests.endpoints.desk import ADD, add, edit_address, error_texts, form_data, make_endpoint
 
 pytestmark = pytest.mark.django_db

@@ -9,7 +9,7 @@ from django.contrib.messages import get_messages
 from django.urls import reverse
 from django.utils import timezone
 
-from endpoints import loading
+from endpoints import records
 from endpoints.drains import QUIET_SECONDS, settle_drains
 from endpoints.health import OperatorState, state_now
 from endpoints.in_flight import in_flight_of, provide_in_flight
@@ -66,7 +66,7 @@ def test_it_takes_windows_open_on_one_side(begin, end, held):
         maintenance_from=now + begin if begin else None, maintenance_until=now + end if end else None
     )
 
-    state = loading.build_record(row, (), {}).state_at(now.timestamp())
+    state = records.build_record(row, (), {}).state_at(now.timestamp())
 
     assert (state is OperatorState.MAINTENANCE) is held
 

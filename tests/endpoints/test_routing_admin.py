@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from endpoints import loading
+from endpoints import records
 from endpoints.models import DiscoveredModel, Endpoint, ModelAlias, RoutingRule, RuleCondition
 from endpoints.rule_review import ACTION_FIELDS
 from endpoints.rules import RuleAction
@@ -109,7 +109,7 @@ def test_it_stores_a_rule_that_acts(admin_client):
         action="restrict", message="", tags=" GPU,gpu , ", endpoints=[endpoint.pk],
     )  # fmt: skip
 
-    rule = loading.load_rules()[0]
+    rule = records.load_rules()[0]
     assert rule.action is RuleAction.RESTRICT
     assert (rule.tags, rule.endpoint_ids) == (frozenset({"gpu"}), frozenset({endpoint.pk}))
     assert [(each.field, each.header, each.value) for each in rule.conditions] == [
@@ -186,7 +186,7 @@ def test_it_edits_adds_and_deletes_conditions(admin_client):
     )
 
     assert [each.value for each in rule.conditions.all()] == ["gpt-*", "llama*"]
-    assert loading.load_rules() == []  # enabled was left out, as a browser does with an empty box
+    assert records.load_rules() == []  # enabled was left out, as a browser does with an empty box
 
 
 def test_it_lists_rules_in_words_and_order(admin_client):
@@ -248,7 +248,7 @@ def test_it_says_of_a_rule_stored_past_the_form_that_it_cannot_be_used(admin_cli
     RoutingRule.objects.create(name="bad", action="policy", policy="random")
 
     assert "cannot be used" in admin_client.get(reverse(RULE_LIST)).content.decode()
-    assert [rule.name for rule in loading.load_rules()] == ["good"]
+    assert [rule.name for rule in records.load_rules()] == ["good"]
 
 
 def test_it_gives_the_page_the_fields_of_each_action_and_no_inline_script(admin_client):
@@ -269,7 +269,7 @@ def test_it_stores_tags_of_endpoints_in_one_spelling(admin_client):
     add_endpoint(admin_client, tags=" GPU, on-site,gpu ,")
 
     assert Endpoint.objects.get().tags == "gpu, on-site"
-    assert loading.build_record(Endpoint.objects.get(), (), {}).tags == {"gpu", "on-site"}
+    assert records.build_record(Endpoint.objects.get(), (), {}).tags == {"gpu", "on-site"}
 
 
 def test_it_refuses_control_characters_in_tags(admin_client):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.urls import reverse
 
-from endpoints import loading
+from endpoints import loading, records
 from endpoints.credentials import read_access
 from endpoints.models import Endpoint, Revision
 from endpoints.recording import build_target
@@ -174,7 +174,7 @@ def test_it_reads_nothing_named_inside_a_value(folder, monkeypatch):
 def test_it_makes_a_missing_file_a_configuration_error_that_names_it(folder, admin_client):
     row = make_endpoint(auth_type="bearer", auth_secret="${file:gone}")
 
-    record = loading.build_record(row, (), {})
+    record = records.build_record(row, (), {})
 
     assert (record.status, record.headers) == ("config_error", ())
     assert record.config_problem == "The secret file gone is not there."

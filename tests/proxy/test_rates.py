@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoints.loading import endpoint_rate
+from endpoints.records import endpoint_rate
 from proxy.rates import (
     SHARED_COUNTS,
     EndpointRates,
