@@ -25,6 +25,12 @@ class Turn(msgspec.Struct, frozen=True):
     content: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _OpenTurn(msgspec.Struct, frozen=True):
+    """A turn of which the content is decoded too; one call for a whole conversation is thrice as fast."""
+
+    content: str | list[Block] | Block
+
+
 class Tool(msgspec.Struct, frozen=True):
     """One entry of `tools`: a client tool with a schema, or one that Anthropic defines or runs itself."""
 
@@ -40,6 +46,7 @@ class AnthropicRequest:
     """A Messages request; `others` names the top-level fields that have no place of their own here."""
 
     model: str
+    conversation: msgspec.Raw  # `messages` as JSON text
     messages: tuple[Turn, ...]
     max_tokens: int
     stream: bool
@@ -63,8 +70,7 @@ class AnthropicRequest:
         return found if isinstance(found, str) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedTurn:
+class DecodedTurn(msgspec.Struct, frozen=True):
     """A turn with its content as blocks; a plain string is one text block. `path` names it in errors."""
 
     role: str
@@ -73,6 +79,8 @@ class DecodedTurn:
 
 
 _NULL = msgspec.Raw(b"null")
+_EMPTY_LIST = msgspec.Raw(b"[]")
+_OPEN_TURNS = msgspec.json.Decoder(list[_OpenTurn])
 _TOP_LEVEL: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 # In the order in which the first failure is reported.
@@ -123,11 +131,21 @@ def parse_count_request(body: bytes) -> AnthropicRequest:
 
 def decode_turns(request: AnthropicRequest) -> list[DecodedTurn]:
     """Open the contents of all turns; raises TranslationError naming the turn."""
-    turns = []
-    for index, turn in enumerate(request.messages):
-        path = f"messages[{index}]"
-        turns.append(DecodedTurn(turn.role, _decode_content(turn.content, path), path))
-    return turns
+    try:
+        opened = parse_typed(_OPEN_TURNS, request.conversation)
+    except InvalidJsonError:
+        # One of them is wrong: the slow way finds out which.
+        return [_decode_turn(turn, f"messages[{index}]") for index, turn in enumerate(request.messages)]
+    return [
+        DecodedTurn(turn.role, _as_blocks(found.content), f"messages[{index}]")
+        for index, (turn, found) in enumerate(zip(request.messages, opened, strict=True))
+    ]
+
+
+def block_kind(block: Block) -> str:
+    """The type word of a block; "" when it has none, or one that is no word."""
+    kind = block.get("type")
+    return kind if isinstance(kind, str) else ""
 
 
 def _read(body: bytes) -> tuple[AnthropicRequest, set[str]]:
@@ -140,7 +158,8 @@ def _read(body: bytes) -> tuple[AnthropicRequest, set[str]]:
     given = {name for name in _DECODERS if name in raw}
     others = tuple(name for name in raw if name not in _DECODERS)
     values["max_tokens"] = values["max_tokens"] or 0
-    return AnthropicRequest(**values, others=others), given
+    conversation = raw.get("messages", _EMPTY_LIST)
+    return AnthropicRequest(**values, conversation=conversation, others=others), given
 
 
 def _decode_field(name: str, raw: dict[str, msgspec.Raw]) -> Json:
@@ -165,18 +184,22 @@ def _check_ranges(request: AnthropicRequest) -> None:
         raise TranslationError("top_k must not be negative")
 
 
-def _decode_content(raw: msgspec.Raw, path: str) -> list[Block]:
+def _as_blocks(content: str | list[Block] | Block) -> list[Block]:
+    if isinstance(content, list):
+        return content
+    return [{"type": "text", "text": content} if isinstance(content, str) else content]
+
+
+def _decode_turn(turn: Turn, path: str) -> DecodedTurn:
     try:
-        content = parse_json(raw)
+        content = parse_json(turn.content)
     except InvalidJsonError as error:
         raise TranslationError(str(error), path=f"{path}.content") from None
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    if isinstance(content, dict):
-        return [content]
+    if isinstance(content, str | dict):
+        return DecodedTurn(turn.role, _as_blocks(content), path)
     if not isinstance(content, list):
         raise TranslationError("must be a string or a list of content blocks", path=f"{path}.content")
     for index, block in enumerate(content):
         if not isinstance(block, dict):
             raise TranslationError("must be an object", path=f"{path}.content[{index}]")
-    return content
+    return DecodedTurn(turn.role, content, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from .anthropic_request import Block, DecodedTurn
 from .backend_traits import ThinkingHistory
@@ -21,8 +21,7 @@ _THINKING_FIELDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AssistantMessage:
+class AssistantMessage(msgspec.Struct, frozen=True):
     """A chat message and the calls it makes: id -> path of the block."""
 
     message: Message

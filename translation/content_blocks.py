@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .anthropic_request import Block
+from .anthropic_request import Block, block_kind
 from .backend_traits import BackendTraits
 from .errors import TranslationError
 from .facts import Feature, Loss
@@ -39,7 +39,7 @@ class BlockReader:
 
     def knows(self, block: Block) -> bool:
         """Whether a block is of a type that has an equivalent."""
-        return block.get("type") in self._readers
+        return block_kind(block) in self._readers
 
     def read(self, block: Block, path: str) -> list[Part]:
         """The parts of one block; an unknown type gives its text, or nothing and a loss."""
@@ -105,7 +105,7 @@ class BlockReader:
         parts: list[Part] = [head] if head else []
         for index, child in enumerate(content):
             place = f"{where}[{index}]"
-            if not isinstance(child, dict) or child.get("type") not in {"text", "image"}:
+            if not isinstance(child, dict) or block_kind(child) not in {"text", "image"}:
                 raise TranslationError("must be a text or image block", path=place)
             parts += self.read(child, place)
         return parts

@@ -118,6 +118,12 @@ class Conversation:
 
     def _settle(self) -> None:
         """Write the results of the open calls, then what the user said besides."""
+        if self._calls:
+            self._write_results()
+        if self._waiting:
+            self._flush_waiting()
+
+    def _write_results(self) -> None:
         order = list(self._calls) if self._reader.traits.results_in_call_order else list(self._results)
         missing = [call_id for call_id in self._calls if call_id not in self._results]
         if missing and self._reader.traits.unanswered_calls is BrokenPair.REFUSE:
@@ -130,7 +136,6 @@ class Conversation:
             text = result.text if result else _MISSING_RESULT
             self.messages.append({"role": "tool", "tool_call_id": call_id, "content": text})
         self._calls, self._results = {}, {}
-        self._flush_waiting()
 
     def _flush_waiting(self) -> None:
         parts: list[Part] = []

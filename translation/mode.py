@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .anthropic_request import AnthropicRequest, Block, Turn
+import msgspec
+
+from .anthropic_request import AnthropicRequest, Block, Turn, block_kind
 from .errors import parse_backend_error
 from .json_text import InvalidJsonError, Json, parse_json
 
@@ -84,9 +86,10 @@ def choose_mode(needs: RequestNeeds, support: NativeSupport, *, passthrough_enab
 def find_needs(request: AnthropicRequest) -> RequestNeeds:
     """What a request asks for; contents are opened only where a name in them makes it worth while."""
     kinds: set[str] = set()
-    for turn in request.messages:
-        if _may_hold(turn, (b"image", b"document")):
-            _collect_kinds(_open(turn), kinds, _MAX_DEPTH)
+    if _may_hold(request.conversation):
+        for turn in request.messages:
+            if _may_hold(turn.content):
+                _collect_kinds(_open(turn), kinds, _MAX_DEPTH)
     thinking = request.thinking.get("type") if isinstance(request.thinking, dict) else request.thinking
     return RequestNeeds(
         tools=bool(request.tools),
@@ -123,9 +126,9 @@ def _wanted(needs: RequestNeeds) -> Iterable[Limitation]:
         yield Limitation.NO_SERVER_TOOLS
 
 
-def _may_hold(turn: Turn, names: tuple[bytes, ...]) -> bool:
-    text = bytes(turn.content)
-    return any(name in text for name in names)
+def _may_hold(raw: msgspec.Raw) -> bool:
+    text = bytes(raw)
+    return b"image" in text or b"document" in text
 
 
 def _open(turn: Turn) -> Json:
@@ -146,9 +149,8 @@ def _collect_kinds(value: Json, kinds: set[str], depth: int) -> None:
 
 
 def _collect_block_kinds(block: Block, kinds: set[str], depth: int) -> None:
-    kind = block.get("type")
-    if isinstance(kind, str):
-        kinds.add(kind)
+    kind = block_kind(block)
+    kinds.add(kind)
     inner = block.get("source") if kind == "document" else block
     if isinstance(inner, dict) and kind in {"document", "tool_result"}:
         _collect_kinds(inner.get("content"), kinds, depth - 1)

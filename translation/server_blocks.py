@@ -34,7 +34,7 @@ def describe_server_block(block: Block) -> str:
 def _collect(value: Json, lines: list[str], depth: int) -> None:
     if isinstance(value, str) and value:
         lines.append(value)
-    elif isinstance(value, list):
+    elif isinstance(value, list) and depth > 0:
         for item in value:
             _collect(item, lines, depth - 1)
     elif isinstance(value, dict) and depth > 0:

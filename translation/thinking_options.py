@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .anthropic_request import AnthropicRequest
+from .anthropic_request import AnthropicRequest, block_kind
 from .content_blocks import BlockReader
 from .facts import Feature
 from .json_text import Json
@@ -22,7 +22,7 @@ def add_thinking(payload: dict[str, Json], request: AnthropicRequest, reader: Bl
     """Add `reasoning_effort` and the template's switch to a chat request, as far as the backend knows them."""
     traits = reader.traits
     config = request.thinking if isinstance(request.thinking, dict) else {}
-    kind = config.get("type")
+    kind = block_kind(config)
     effort = _read_effort(request, reader)
     if kind == "disabled":
         _switch_off(payload, reader)

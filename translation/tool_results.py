@@ -6,7 +6,7 @@ says so at their place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from .anthropic_request import Block
 from .content_blocks import BlockReader, Part, read_string
@@ -15,8 +15,7 @@ from .json_text import Json, build_json_text
 ERROR_PREFIX = "Error: "
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(msgspec.Struct, frozen=True):
     """One result: the call it answers, its text, and the parts that must follow in a user message."""
 
     call_id: str

@@ -240,6 +240,7 @@ def test_it_names_a_pdf_without_title():
         (document({"type": "content", "content": 5}), {}, ".source.content"),
         (document({"type": "content", "content": [5]}), {}, ".source.content[0]"),
         (document({"type": "content", "content": [{"type": "document"}]}), {}, ".source.content[0]"),
+        (document({"type": "content", "content": [{"type": ["text"]}]}), {}, ".source.content[0]"),
         (document({"type": "text"}), {}, ".source.data"),
         ({"type": "document"}, {}, ".source"),
         ({"type": "search_result", "content": "x"}, {}, ".content"),
@@ -506,6 +507,7 @@ def test_it_joins_thinking_of_merged_turns():
         ({"type": "mcp_tool_use", "input": {}}, "[tool: {}]\n"),
         ({"type": "mcp_tool_result", "content": "plain"}, "[mcp tool result]\nplain\n"),
         ({"type": "novelty", "text": "N"}, "N"),
+        ({"type": "x_tool_result", "content": [[[[[[["too deep"]]]]]]]}, "[x tool result]\n"),
     ],
 )
 def test_it_keeps_the_readable_parts_of_server_tools(block, expected):

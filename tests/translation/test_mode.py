@@ -38,6 +38,7 @@ PDF = {"type": "document", "source": {"type": "base64", "data": "x"}}
         ),
         ([user([{"type": "document"}])], {}, RequestNeeds(documents=True)),
         ([user([{"type": 5, "image": 1}])], {}, RequestNeeds()),
+        ([user([{"type": {}, "image": 1}, {"type": ["document"]}])], {}, RequestNeeds()),
         ([user("x")], {"tools": [tool()]}, RequestNeeds(tools=True)),
         ([user("x")], {"tools": []}, RequestNeeds()),
         ([user("x")], {"tools": [tool(type="custom")]}, RequestNeeds(tools=True)),
@@ -50,6 +51,7 @@ PDF = {"type": "document", "source": {"type": "base64", "data": "x"}}
         ([user("x")], {"thinking": True}, RequestNeeds(thinking=True)),
         ([user("x")], {"thinking": {"type": "disabled"}}, RequestNeeds()),
         ([user("x")], {"thinking": None}, RequestNeeds()),
+        ([user("x")], {"thinking": {"type": []}}, RequestNeeds(thinking=True)),
     ],
 )
 def test_it_finds_what_a_request_needs(turns, fields, needs):

@@ -101,6 +101,7 @@ def test_it_sends_a_hash_of_the_user_id_where_asked():
         ({"thinking": "on"}, {}, ["thinking"]),
         ({"thinking": True}, {}, ["thinking"]),
         ({"thinking": {"type": "novel"}}, {}, ["thinking"]),
+        ({"thinking": {"type": []}}, {}, ["thinking"]),
         ({"thinking": {"type": "enabled", "budget_tokens": 5000}}, {}, ["thinking"]),
         ({"thinking": {"type": "adaptive"}}, {}, []),
         ({"thinking": {"type": "disabled"}}, {}, []),
