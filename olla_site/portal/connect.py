@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -17,7 +18,7 @@ from olla_site.portal.fleet_rows import choose_example
 def connect(request: HttpRequest) -> HttpResponse:
     """How to use this server."""
     base = request.build_absolute_uri("/").rstrip("/")
-    model = choose_example(loading.current().endpoints)
+    model = choose_example(loading.current().endpoints, time.time())
     context = {"base": base, "model": model, "curl": build_curl(base, model or "MODEL")}
     return render(request, "portal/connect.html", context)
 

@@ -111,10 +111,10 @@ def _build_row(endpoint: Endpoint, models: tuple[str, ...], prober: ProberState,
     )
 
 
-def choose_example(endpoints: Iterable[EndpointRecord]) -> str:
+def choose_example(endpoints: Iterable[EndpointRecord], now: float) -> str:
     """A model for a request to try: of an endpoint that takes requests, preferably one that chats."""
     ordered = list(endpoints)
-    ordered = [each for each in ordered if each.accepts_traffic] or ordered
+    ordered = [each for each in ordered if each.takes_traffic(now)] or ordered
     names = [model.name for each in ordered for model in each.models]
     chatting = [name for name in names if not any(part in name.lower() for part in _NOT_CHAT)]
     return next(iter(chatting or names), "")
