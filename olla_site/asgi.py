@@ -16,14 +16,15 @@ import django
 
 django.setup()
 
-from channels.routing import URLRouter
 from django.core.handlers.asgi import ASGIHandler
-from django.urls import re_path
 
 from endpoints import loading
+from endpoints.snapshot import Snapshot
 from olla_site.draining import start_settling
 from olla_site.handler import APIHandler, Receive, Scope, Send, error_answer, send_answer
 from olla_site.host_policy import is_allowed_host, is_own_origin
+from olla_site.portal.activity import activity, start_sampling
+from olla_site.portal.consumer import build_sockets
 from olla_site.static_files import build_static_app
 from proxy.admission import identify
 from proxy.client_identity import ClientIdentity, rewrite_scope
@@ -58,7 +59,7 @@ class Doors:
     def __init__(self) -> None:
         self._machine = APIHandler()
         self._pages: Any = build_static_app(ASGIHandler())
-        self._sockets = URLRouter([re_path("", refuse_socket)])  # type: ignore[arg-type]
+        self._sockets = build_sockets(refuse_socket)
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,8 +89,9 @@ class Doors:
     def _start(self) -> None:
         if not self._started:
             self._started = True
-            loading.start_loader(live.follow)
+            loading.start_loader(_follow)
             start_settling()
+            start_sampling()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -102,6 +104,12 @@ class Doors:
                 await close_door()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _follow(before: Snapshot, after: Snapshot) -> None:
+    """Tell everybody who keeps something by endpoint of a new snapshot."""
+    live.follow(before, after)
+    activity.follow(before, after)
 
 
 async def refuse_socket(_scope: Scope, receive: Receive, send: Send) -> None:

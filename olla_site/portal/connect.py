@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Iterable
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from endpoints import loading
+from endpoints.snapshot import EndpointRecord
 from olla_site.portal.access import page
-from olla_site.portal.fleet_rows import choose_example
+
+# Parts of names by which models that do not chat are told from those that do, for the example only.
+_NOT_CHAT = ("embed", "rerank", "bge-", "whisper", "tts", "clip", "stable-diffusion", "dall-e", "moderation")
 
 
 @page()
@@ -31,3 +35,12 @@ def build_curl(base: str, model: str) -> str:
         "  -H 'Content-Type: application/json' \\\n"
         f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
     )
+
+
+def choose_example(endpoints: Iterable[EndpointRecord], now: float) -> str:
+    """A model for a request to try: of an endpoint that takes requests, preferably one that chats."""
+    ordered = list(endpoints)
+    ordered = [each for each in ordered if each.takes_traffic(now)] or ordered
+    names = [model.name for each in ordered for model in each.models]
+    chatting = [name for name in names if not any(part in name.lower() for part in _NOT_CHAT)]
+    return next(iter(chatting or names), "")

@@ -3,12 +3,19 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from olla_site.portal import connect, fleet, sign_in
+from olla_site.portal import add_endpoint, connect, endpoint_actions, endpoint_page, fleet, sign_in
 
 app_name = "portal"
 
 urlpatterns = [
     path("", fleet.home, name="home"),
+    path("fleet/rows/", fleet.rows, name="fleet_rows"),
+    path("fleet/add/", add_endpoint.add_endpoint, name="add_endpoint"),
+    path("fleet/try/", add_endpoint.try_endpoint, name="try_endpoint"),
+    path("fleet/<int:pk>/", endpoint_page.endpoint, name="endpoint"),
+    path("fleet/<int:pk>/history/", endpoint_page.history, name="endpoint_history"),
+    path("fleet/<int:pk>/<slug:name>/", endpoint_actions.act, name="endpoint_action"),
+    path("portal/live.json", fleet.live, name="live"),
     path("connect/", connect.connect, name="connect"),
     path("accounts/login/", sign_in.login, name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),

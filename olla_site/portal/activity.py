@@ -1,0 +1,69 @@
+"""What this process did lately: its tally, and how the statuses of endpoints changed while it watched."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from endpoints import tasks
+from endpoints.snapshot import Snapshot
+from olla_site.portal.tally import Tally
+from proxy.finished import subscribe
+from proxy.live import live
+from proxy.record import FAILURES, RequestRecord
+
+SAMPLE_SECONDS = 1.0
+CHANGES = 50  # remembered of each endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An endpoint's status or operator state became another one."""
+
+    at: float
+    status: str
+    state: str
+    reason: str
+
+
+class Activity:
+    """One for each process. Written on its event loop."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.changes: dict[int, deque[Change]] = {}
+
+    def note(self, record: RequestRecord) -> None:
+        """A request has finished. A subscriber of `proxy.finished`."""
+        self.tally.note(record, record.outcome in FAILURES, time.time())
+
+    def follow(self, before: Snapshot, after: Snapshot) -> None:
+        """Heed a new snapshot: what changed, what is gone."""
+        now = time.time()
+        for endpoint in after.endpoints:
+            old = before.by_id.get(endpoint.id)
+            if old is None or (old.status is endpoint.status and old.state is endpoint.state):
+                continue
+            kept = self.changes.setdefault(endpoint.id, deque(maxlen=CHANGES))
+            kept.append(Change(now, endpoint.status.value, endpoint.state.value, endpoint.last_error))
+        gone = before.by_id.keys() - after.by_id.keys()
+        if gone:
+            self.tally.retain(after.by_id)
+            self.changes = {key: kept for key, kept in self.changes.items() if key in after.by_id}
+
+
+activity = Activity()
+
+
+async def _keep_sampling() -> None:
+    while True:
+        await asyncio.sleep(SAMPLE_SECONDS)
+        activity.tally.sample(live.in_flight, time.time())
+
+
+def start_sampling() -> asyncio.Task[None]:
+    """Count requests from now on, and start the background task of this process's event loop."""
+    subscribe(activity.note)
+    return tasks.spawn(_keep_sampling(), "portal history")
