@@ -106,10 +106,10 @@ class Doors:
                 return
 
 
-def _follow(before: Snapshot, after: Snapshot) -> None:
+def _follow(snapshot: Snapshot) -> None:
     """Tell everybody who keeps something by endpoint of a new snapshot."""
-    live.follow(before, after)
-    activity.follow(before, after)
+    live.follow(snapshot)
+    activity.follow(snapshot)
 
 
 async def refuse_socket(_scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from endpoints import tasks
-from endpoints.snapshot import Snapshot
+from endpoints.snapshot import EMPTY, Snapshot
 from olla_site.portal.tally import Tally
 from proxy.finished import subscribe
 from proxy.live import live
@@ -34,13 +34,17 @@ class Activity:
     def __init__(self) -> None:
         self.tally = Tally()
         self.changes: dict[int, deque[Change]] = {}
+        self._seen = EMPTY
 
     def note(self, record: RequestRecord) -> None:
         """A request has finished. A subscriber of `proxy.finished`."""
         self.tally.note(record, record.outcome in FAILURES, time.time())
 
-    def follow(self, before: Snapshot, after: Snapshot) -> None:
-        """Heed a new snapshot: what changed, what is gone."""
+    def follow(self, after: Snapshot) -> None:
+        """Heed what the loader sees at every look: what changed, what is gone."""
+        before, self._seen = self._seen, after
+        if before is after:
+            return
         now = time.time()
         for endpoint in after.endpoints:
             old = before.by_id.get(endpoint.id)
