@@ -10,8 +10,11 @@ from django.views.decorators.http import require_POST
 
 from proxy.operator_token import LIFETIME, Scope, issue_token
 
-# Who may see endpoints may see why one was chosen, and try one of them: both change nothing.
-SCOPE_PERMISSIONS = {Scope.TRACE: "endpoints.view_endpoint", Scope.PIN: "endpoints.view_endpoint"}
+# Who may see endpoints may see why one was chosen, and try one of them: both change nothing. One right is enough.
+SCOPE_PERMISSIONS = {
+    Scope.TRACE: ("portal.view", "portal.try", "endpoints.view_endpoint"),
+    Scope.PIN: ("portal.try", "endpoints.view_endpoint"),
+}
 
 
 @require_POST
@@ -28,8 +31,9 @@ def issue(request: HttpRequest) -> JsonResponse:
     if unknown:
         return _refuse(400, f"There is no scope {unknown[0][:50]!r}. Known: {', '.join(Scope)}.")
     scopes = [Scope(each) for each in asked] or list(Scope)
-    if not all(request.user.has_perm(SCOPE_PERMISSIONS[each]) for each in scopes):
-        return _refuse(403, "Your account may not view endpoints.")
+    for scope in scopes:
+        if not any(request.user.has_perm(each) for each in SCOPE_PERMISSIONS[scope]):
+            return _refuse(403, f"Your account may not have a token of scope {scope}.")
     now = time.time()
     token = issue_token(int(request.user.pk), scopes, now)
     return JsonResponse({"token": token, "scopes": sorted(scopes), "expires_at": int(now) + LIFETIME})

@@ -52,13 +52,22 @@ class Admission:
         client = client_network(identity.address)
         most = conf().per_ip_concurrent_requests
         if most and not self.open_requests.open(client, most):
-            message = f"{most} requests from your address are being answered already."
             violations.note_rate("concurrent", client, now)
-            raise OllaError(ErrorCode.RATE_LIMITED, message, headers=((b"Retry-After", b"1"),))
+            raise _too_many_open(most)
         if most:
             request.closers.append(partial(self.open_requests.close, client))
         _take(self.requests, request, client, _limits(), now)
         return identity
+
+    def foresee(self, identity: ClientIdentity, now: float) -> OllaError | None:
+        """The refusal that `admit` would raise now, if any. Counts nothing."""
+        client = client_network(identity.address)
+        most = conf().per_ip_concurrent_requests
+        if most and not self.open_requests.has_room(client, most):
+            return _too_many_open(most)
+        limits = _limits()
+        verdict = self.requests.foresee(client, limits, now)
+        return _build_refusal(verdict, limits) if verdict.refusal is not None else None
 
     def admit_health(self, request: Admittable, now: float) -> None:
         """Count a health request, by client: one that asks too often blinds no other. Raises OllaError."""
@@ -86,7 +95,7 @@ def identify(scope: dict[str, Any]) -> ClientIdentity:
     if known is None:
         client = scope.get("client")
         known = identify_client(
-            client[0] if client else "", scope.get("scheme", "http"), scope["headers"], _trusted_networks()
+            client[0] if client else "", scope.get("scheme", "http"), scope["headers"], trusted_networks()
         )
         scope[_IDENTITY] = known
     return known
@@ -125,7 +134,8 @@ def record_refusal(scope: dict[str, Any], request_id: str, error: OllaError, siz
         finish(record)
 
 
-def _trusted_networks() -> Networks:
+def trusted_networks() -> Networks:
+    """The networks of reverse proxies whose word is taken."""
     return _parse_once(conf().trusted_proxies)
 
 
@@ -149,13 +159,24 @@ def _take(rates: RequestRates, request: Admittable, client: str, limits: RateLim
         request.answer_headers.extend(build_rate_headers(verdict))
     if verdict.refusal is not None:
         violations.note_rate(verdict.refusal.value, client, now)
-        message = _MESSAGES[verdict.refusal].format(limit=verdict.limit, burst=limits.client_per_second)
-        seconds = verdict.retry_after
-        raise OllaError(
-            ErrorCode.RATE_LIMITED,
-            f"{message} Try again in {seconds} {'second' if seconds == 1 else 'seconds'}.",
-            headers=((b"Retry-After", b"%d" % seconds),),
-        )
+        raise _build_refusal(verdict, limits)
+
+
+def _too_many_open(most: int) -> OllaError:
+    message = f"{most} requests from your address are being answered already."
+    return OllaError(ErrorCode.RATE_LIMITED, message, headers=((b"Retry-After", b"1"),))
+
+
+def _build_refusal(verdict: Verdict, limits: RateLimits) -> OllaError:
+    """The error of a verdict that refuses."""
+    refusal = verdict.refusal or Refusal.CLIENT
+    message = _MESSAGES[refusal].format(limit=verdict.limit, burst=limits.client_per_second)
+    seconds = verdict.retry_after
+    return OllaError(
+        ErrorCode.RATE_LIMITED,
+        f"{message} Try again in {seconds} {'second' if seconds == 1 else 'seconds'}.",
+        headers=((b"Retry-After", b"%d" % seconds),),
+    )
 
 
 def build_rate_headers(verdict: Verdict) -> RawHeaders:

@@ -18,6 +18,7 @@ from proxy.anthropic_counting import count_tokens
 from proxy.anthropic_dialect import MessagesCall, speak_anthropic
 from proxy.anthropic_record import CallRecord
 from proxy.anthropic_translated import as_own_error
+from proxy.client_identity import ClientIdentity
 from proxy.early_start import start_early
 from proxy.errors import ErrorCode, OllaError
 from proxy.expansion import expand_body
@@ -46,26 +47,35 @@ _AGENT_SESSION = b"x-claude-code-session-id"
 
 async def anthropic(request: APIRequest, rest: str = "") -> Answer:
     """Any address of this API."""
-    if not conf().translators_anthropic_enabled:
-        raise OllaError(ErrorCode.NOT_FOUND, "OLLA_TRANSLATORS_ANTHROPIC_ENABLED=0 has turned this API off.")
-    path = _VERSION.sub("", rest.rstrip("/"))
+    path = find_path(rest)
     view = _VIEWS.get(path)
     if view is not None:
         return await view(request)
-    if path.startswith("/models/"):
-        require_reading(request)
-        return _identify(request, json_answer(_find_model(path.removeprefix("/models/"))))
+    if not is_known(path):
+        raise OllaError(ErrorCode.NOT_FOUND, f"There is nothing at {request.path[:200]}.")
+    require_reading(request)
     if path in _PROBED:
-        require_reading(request)
         return _identify(request, json_answer({}))
-    raise OllaError(ErrorCode.NOT_FOUND, f"There is nothing at {request.path[:200]}.")
+    return _identify(request, json_answer(_find_model(path.removeprefix("/models/"))))
+
+
+def find_path(rest: str) -> str:
+    """What an address of this API means, without the version. Raises OllaError(not_found) while it is off."""
+    if not conf().translators_anthropic_enabled:
+        raise OllaError(ErrorCode.NOT_FOUND, "OLLA_TRANSLATORS_ANTHROPIC_ENABLED=0 has turned this API off.")
+    return _VERSION.sub("", rest.rstrip("/"))
+
+
+def is_known(path: str) -> bool:
+    """Whether there is something at an address of this API (as `find_path` gives it)."""
+    return path in _VIEWS or path in _PROBED or path.startswith("/models/")
 
 
 async def messages(request: APIRequest) -> Answer:
     """`POST /v1/messages`: one message, whole or streamed, from whatever endpoint has the model."""
     if request.method == "HEAD":
         return _identify(request, json_answer({}))  # a client's look whether somebody is there
-    _require_post(request)
+    require_post(request)
     record = _begin(request)
     try:
         call = _read_call(request, record, parse_request)
@@ -94,7 +104,7 @@ async def _tell(call: MessagesCall) -> RelayResponse:
 
 async def count(request: APIRequest) -> HttpResponse:
     """`POST /v1/messages/count_tokens`; the header says where the number is from."""
-    _require_post(request)
+    require_post(request)
     call = _read_call(request, _begin(request), parse_count_request)
     try:
         tokens, source, endpoint = await count_tokens(call)
@@ -128,9 +138,13 @@ def _begin(request: APIRequest) -> CallRecord:
 
 
 def _read_call(request: APIRequest, record: CallRecord, parse: Parse) -> MessagesCall:
-    """The request as a record, checked. Raises OllaError."""
-    assert request.record is not None  # noqa: S101 - _begin made it
-    client = admit(request)
+    """The request as a record, checked, once it is let in. Raises OllaError."""
+    return build_call(request, admit(request), record, parse)
+
+
+def build_call(request: APIRequest, client: ClientIdentity, record: CallRecord, parse: Parse) -> MessagesCall:
+    """The request of a known client as a record, checked. Raises OllaError."""
+    assert request.record is not None  # noqa: S101 - made when the request entered
     most = conf().translators_anthropic_max_message_size
     if most and len(request.body) > most:
         raise OllaError(ErrorCode.REQUEST_TOO_LARGE, f"The message is over {most} bytes.")
@@ -165,7 +179,8 @@ def _read_body(inbound: Inbound, most: int) -> bytes:
     return expanded
 
 
-def _require_post(request: APIRequest) -> None:
+def require_post(request: APIRequest) -> None:
+    """Refuse everything but POST. Raises OllaError(method_not_allowed)."""
     if request.method != "POST":
         allow = ((b"Allow", b"POST"),)
         raise OllaError(ErrorCode.METHOD_NOT_ALLOWED, "Only POST is answered here.", headers=allow)

@@ -65,8 +65,7 @@ class Failure:
 
 async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayResponse:
     """Answer one request from the best endpoint that can, put to each in `dialect`. Raises OllaError."""
-    if has_looped(inbound.headers, via_token()):
-        raise OllaError(ErrorCode.LOOP_DETECTED, "This request has passed here before: an endpoint points back.")
+    refuse_loop(inbound)
     decision = await _decide(inbound)
     if decision.action is Action.REJECTED:
         raise _rejection(decision)
@@ -94,6 +93,12 @@ def _note_answer(inbound: Inbound, decision: Decision, prepared: Prepared) -> No
     record.answered = prepared.attempt.note
     record.answer_status = prepared.status
     record.sent_model = decision.sent_names.get(endpoint.id) or inbound.model
+
+
+def refuse_loop(inbound: Inbound) -> None:
+    """Refuse what has passed here before. Raises OllaError(loop_detected)."""
+    if has_looped(inbound.headers, via_token()):
+        raise OllaError(ErrorCode.LOOP_DETECTED, "This request has passed here before: an endpoint points back.")
 
 
 async def _decide(inbound: Inbound) -> Decision:
@@ -125,7 +130,7 @@ async def _try_in_turn(
     With it comes the decision that led there: a new one when none of the first one's endpoints could answer.
     """
     tiers = [list(tier) for tier in decision.tiers]
-    policy = _policy(decision)
+    policy = policy_of(decision)
     tried: set[int] = set()
     held: Prepared | None = None
     failure: Failure | None = None
@@ -252,7 +257,7 @@ def may_retry(error: DoorError | UnfitError, inbound: Inbound, *, others_left: b
     return False
 
 
-def _policy(decision: Decision) -> Policy:
+def policy_of(decision: Decision) -> Policy:
     """The policy a rule names, or the setting."""
     rule = decision.rule
     return Policy(rule.policy if rule and rule.action is RuleAction.POLICY else conf().load_balancer)

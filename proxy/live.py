@@ -75,11 +75,15 @@ class Live:
 
         One for all would let two streams of requests that alternate each meet the same endpoint again and again.
         """
-        key = (candidates[0].id, candidates[-1].id, len(candidates))
+        key = _cursor_key(candidates)
         if len(self._cursors) > REMEMBERED_CURSORS:
             self._cursors.clear()
         self._cursors[key] += 1
         return self._cursors[key]
+
+    def peek_cursor(self, candidates: Sequence[EndpointRecord]) -> int:
+        """What `next_cursor` would give."""
+        return self._cursors[_cursor_key(candidates)] + 1
 
     @property
     def in_flight(self) -> Counter[int]:
@@ -158,6 +162,10 @@ class Live:
         if before.snapshot is not snapshot:
             self.breaker.retain(snapshot.by_id)
             self.queue.reconsider()
+
+
+def _cursor_key(candidates: Sequence[EndpointRecord]) -> tuple[int, int, int]:
+    return candidates[0].id, candidates[-1].id, len(candidates)
 
 
 def sticky_rules() -> StickyRules:

@@ -109,6 +109,17 @@ class RequestRates:
         self._total += 1
         return Verdict(*self._room(used + 1, limits), end)
 
+    def foresee(self, client: str, limits: RateLimits, now: float) -> Verdict:
+        """What `take` would say now: it is asked, and what it counted is taken back."""
+        verdict = self.take(client, limits, now)
+        if verdict.refusal is None:
+            key = client if client in self._minute.counts else hash(client) % SHARED_COUNTS
+            self._total -= 1
+            _uncount(self._minute.counts, key)
+            if limits.client_per_second:
+                _uncount(self._second.counts, key)
+        return verdict
+
     def _room(self, used: int, limits: RateLimits) -> tuple[int, int]:
         """Limit and what is left of it: the client's own, or the common one where there is no other."""
         if limits.client_per_minute:
@@ -120,6 +131,13 @@ class RequestRates:
         self._minute, self._second, self._total = Window(MINUTE), Window(1), 0
 
 
+def _uncount(counts: dict[str | int, int], key: str | int) -> None:
+    if counts[key] == 1:
+        del counts[key]
+    else:
+        counts[key] -= 1
+
+
 class OpenRequests:
     """How many requests of each client are being answered at this moment."""
 
@@ -127,6 +145,10 @@ class OpenRequests:
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
+
+    def has_room(self, client: str, limit: int) -> bool:
+        """Whether `open` would count one in."""
+        return self._counts.get(client, 0) < limit
 
     def open(self, client: str, limit: int) -> bool:
         """Count one in, unless `limit` are open; each one counted in needs a `close`."""

@@ -149,6 +149,11 @@ class StickyTable:
         self._pins.move_to_end(key)
         return pin.endpoint_id
 
+    def peek(self, key: str, now: float) -> int | None:
+        """As `find`, for one who only looks: nothing is counted, renewed or dropped."""
+        pin = self._pins.get(key)
+        return pin.endpoint_id if pin is not None and self._is_alive(pin, now) else None
+
     def pin(self, key: str, endpoint_id: int, now: float) -> None:
         """Pin `key` to an endpoint, in place of an earlier pin if there is one."""
         earlier = self._pins.get(key)

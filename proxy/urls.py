@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from proxy import anthropic_views, status_views, views
+from proxy import anthropic_views, explain_views, status_views, views
 
 urlpatterns = [
     path("olla/models", views.models),
@@ -20,6 +20,7 @@ urlpatterns = [
     path("internal/stats/sticky", status_views.sticky_stats),
     path("internal/stats/translators", status_views.translator_stats),
     path("internal/process", status_views.process),
+    path("internal/explain", explain_views.explain_view),
     path("version", status_views.version),
     re_path(r"^(?:olla|internal)(?:/.*)?\Z", views.not_found),
 ]

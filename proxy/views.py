@@ -53,20 +53,34 @@ class APIRequest(Protocol):
 
 async def proxy(request: APIRequest, prefix: str, rest: str = "") -> HttpResponse | RelayResponse:
     """`/olla/{prefix}/...`: a list answered here, or the request forwarded to a backend."""
+    record = request.record = begin_record(request.scope, request.request_id, prefix.lower())
+    folded = fold_prefix(prefix)
+    local = answer_reading(request, folded, rest)
+    if local is not None:
+        return local
+    client = admit(request)
+    return await forward(build_inbound(request, folded, client, record))
+
+
+def fold_prefix(prefix: str) -> str:
+    """A provider prefix as it is known here. Raises OllaError(unknown_provider)."""
     folded = prefix.lower()
-    record = request.record = begin_record(request.scope, request.request_id, folded)
     if folded != UNIVERSAL and folded not in PREFIXES:
         known = ", ".join([UNIVERSAL, *PREFIXES])
         raise OllaError(ErrorCode.UNKNOWN_PROVIDER, f"There is no provider {prefix[:100]!r}. Known: {known}.")
-    if request.method in _READING:
-        refuse_as_code(request.raw_headers)
-        request.record = None  # a list is answered here, and nothing forwarded
-        local = answer_listing(folded, rest.rstrip("/"))
-        if local is not None:
-            return local
+    return folded
+
+
+def answer_reading(request: APIRequest, prefix: str, rest: str) -> HttpResponse | None:
+    """What GET and HEAD are answered here; None for what is forwarded. Raises OllaError."""
+    if request.method not in _READING:
+        return None
+    refuse_as_code(request.raw_headers)
+    record, request.record = request.record, None  # a list is answered here, and nothing forwarded
+    local = answer_listing(prefix, rest.rstrip("/"))
+    if local is None:
         request.record = record
-    client = admit(request)
-    return await forward(build_inbound(request, folded, client, record))
+    return local
 
 
 def refuse_as_code(headers: RawHeaders) -> None:

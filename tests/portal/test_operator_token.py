@@ -35,6 +35,13 @@ def test_it_gives_no_more_than_was_asked(client, viewer):
     assert read_token(client.post(PATH, {"scopes": "trace"}).json()["token"], time.time()) == {"trace"}
 
 
+def test_it_lets_who_may_only_look_see_traces_alone(client, viewer):
+    viewer.user_permissions.set([Permission.objects.get(codename="view", content_type__app_label="portal")])
+    client.force_login(viewer)
+    assert client.post(PATH, {"scopes": "trace"}).status_code == 200
+    assert client.post(PATH, {"scopes": "pin"}).status_code == 403
+
+
 def test_it_names_an_unknown_scope(client, viewer):
     client.force_login(viewer)
     answer = client.post(PATH, {"scopes": "trace,root"})

@@ -14,7 +14,7 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from endpoints import loading
-from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, Revision
+from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, ModelAlias, Revision, RoutingRule
 from endpoints.tasks import running_tasks
 from olla_site.handler import APIHandler
 from olla_site.server import AbortResponse
@@ -87,6 +87,11 @@ class Proxy:
         DiscoveredModel.objects.bulk_create(DiscoveredModel(endpoint=endpoint, name=model) for model in models)
         self._refresh()
         return endpoint
+
+    async def clear(self) -> None:
+        """Take every endpoint, alias and rule out again."""
+        for table in (RoutingRule, ModelAlias, Endpoint):
+            await table.objects.all().adelete()
 
     async def refresh(self) -> None:
         """Take up what a test wrote to the tables."""
