@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 PIECE_SIZE = 64 * 1024  # request bodies up to this leave in one write with the head
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -20,8 +22,7 @@ class Limits:
     total: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request as it goes out: these bytes, this order, nothing added.
 
     `path` is the request target. The headers carry the framing: Content-Length, or Transfer-Encoding: chunked and
@@ -34,8 +35,7 @@ class Request:
     body: bytes | AsyncIterable[bytes] = b""
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingHead:
+class OutgoingHead(msgspec.Struct, frozen=True):
     """A request's head as bytes, and the framing its headers promise."""
 
     head: bytes
@@ -47,9 +47,9 @@ def build_head(request: Request) -> OutgoingHead:
     """The head of a request. Raises ValueError for anything that would change the meaning of what follows it."""
     length: int | None = None
     chunked = False
-    lines = [b"%b %b HTTP/1.1\r\n" % (request.method, request.path)]
+    lines = [request.method + b" " + request.path + b" HTTP/1.1"]
     for name, value in request.headers:
-        lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(name + b": " + value)
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
             if length is not None or not value.isdigit():
@@ -60,12 +60,8 @@ def build_head(request: Request) -> OutgoingHead:
                 raise ValueError("The only transfer coding is chunked, once.")
             chunked = True
     lines.append(b"\r\n")
-    head = b"".join(lines)
-    if (
-        head.count(b"\n") != len(lines)
-        or head.count(b"\r") != len(lines)
-        or head.split(b"\r", 1)[0].count(b" ") != 2
-    ):
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or lines[0].count(b" ") != 2:
         raise ValueError("A line break or space in the method, path or a header.")
     check_framing(request.body, length, chunked)
     return OutgoingHead(head, length, chunked)

@@ -44,6 +44,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Answer = HttpResponse | RelayResponse
 
 _REMEMBERED_PATHS = 4096
+_LONGEST_REMEMBERED = 512  # characters: a path may be as long as a head, and whoever asks chooses it
 
 
 class ClientGoneError(Exception):
@@ -169,7 +170,8 @@ class APIHandler(ASGIHandler):
             match = get_resolver().resolve(request.path)
             if len(self._matches) >= _REMEMBERED_PATHS:
                 self._matches.clear()
-            self._matches[request.path] = match
+            if len(request.path) <= _LONGEST_REMEMBERED:
+                self._matches[request.path] = match
         request.resolver_match = match
         return match
 

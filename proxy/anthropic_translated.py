@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from msgspec.structs import replace as replace_fields
+
 from endpoints.conf import conf, thinking_key
 from endpoints.profiles import Profile
 from endpoints.snapshot import EndpointRecord, ListedModel, fold_model
@@ -83,7 +85,7 @@ class Translated(Rendering):
             raise UnfitError(as_own_error(error, endpoint.name)) from None
         path = chat_path(endpoint.profile)
         super().__init__(
-            replace(
+            replace_fields(
                 call.inbound,
                 path=path,
                 decoded_path=path,

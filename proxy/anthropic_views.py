@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from django.http import HttpResponse
+from msgspec.structs import replace
 
 from endpoints import loading
 from endpoints.conf import conf

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from endpoints.addressing import CREDENTIAL_HEADERS
@@ -77,6 +78,14 @@ EXPOSED = (
 def named_in_connection(headers: RawHeaders) -> frozenset[bytes]:
     """Header names the sender listed in Connection, which end at this hop."""
     values = [value for name, value in headers if name.lower() == b"connection"]
+    return _names_listed(tuple(values)) if values else _NO_NAMES
+
+
+_NO_NAMES: frozenset[bytes] = frozenset()
+
+
+@lru_cache(maxsize=64)
+def _names_listed(values: tuple[bytes, ...]) -> frozenset[bytes]:
     return frozenset(token.strip().lower() for value in values for token in value.split(b","))
 
 
@@ -109,45 +118,61 @@ def is_local_host(host: str) -> bool:
         return "." not in name or name.endswith(_LOCAL_SUFFIXES)
 
 
+@dataclass(frozen=True, slots=True)
+class HeaderPlan:
+    """What is the same in the headers of every attempt at one endpoint under one prefix."""
+
+    host: tuple[bytes, bytes]
+    own: RawHeaders = field(repr=False)  # the endpoint's, in the clear
+    own_names: frozenset[bytes]
+    withheld: frozenset[bytes]  # names of the client's that do not cross
+
+
+def plan_headers(endpoint: EndpointRecord, prefix: str) -> HeaderPlan:
+    """Prepare the headers for an endpoint."""
+    own = [(name, value.reveal().encode("latin-1", "replace")) for name, value in endpoint.headers]
+    own_names = frozenset(name.lower() for name, _ in own)
+    withheld = own_names | _NOT_UPSTREAM
+    if not may_forward_credentials(endpoint, prefix):
+        withheld |= CREDENTIAL_HEADERS | _ACCOUNT_HEADERS
+    return HeaderPlan((b"Host", endpoint.origin.authority.encode("ascii")), own, own_names, withheld)
+
+
 def build_upstream_headers(
-    inbound: Inbound, endpoint: EndpointRecord, body_length: int, via: bytes, product: bytes
+    inbound: Inbound, plan: HeaderPlan, body_length: int, via: bytes, product: bytes
 ) -> RawHeaders:
     """The exact header list of one attempt. `via` is our Via entry, `product` the X-Proxied-By value."""
-    dropped = named_in_connection(inbound.headers)
-    own = {name.lower() for name, _ in endpoint.headers}
-    withheld = (
-        own if may_forward_credentials(endpoint, inbound.prefix) else own | CREDENTIAL_HEADERS | _ACCOUNT_HEADERS
-    )
-    headers: RawHeaders = [(b"Host", endpoint.origin.authority.encode("ascii"))]
+    dropped, withheld = named_in_connection(inbound.headers), plan.withheld
+    headers: RawHeaders = [plan.host]
     vias, forwarded = [], []
-    for name, value in inbound.headers:
+    for pair in inbound.headers:
+        name = pair[0]
         if name == b"via":
-            vias.append(value)
+            vias.append(pair[1])
         elif name == b"x-forwarded-for":
-            forwarded.append(value)
-        if name in _NOT_UPSTREAM or name in dropped or name in withheld or b"_" in name:
-            continue
-        if not name.startswith(_NOT_UPSTREAM_STARTS):
-            headers.append((name, value))
+            forwarded.append(pair[1])
+        elif not (name in withheld or name in dropped or b"_" in name or name.startswith(_NOT_UPSTREAM_STARTS)):
+            headers.append(pair)
     if body_length or inbound.method in ("POST", "PUT", "PATCH"):
         headers.append((b"Content-Length", b"%d" % body_length))
     ours = _forwarding_headers(inbound, forwarded)
-    ours.append((b"Via", b", ".join([*vias, via])))
+    ours.append((b"Via", b", ".join([*vias, via]) if vias else via))
     ours.append((b"X-Proxied-By", product))
+    own = plan.own_names
     headers += [pair for pair in ours if pair[0].lower() not in own] if own else ours
-    headers.extend((name, value.reveal().encode("latin-1", "replace")) for name, value in endpoint.headers)
+    headers += plan.own
     return headers
 
 
 def _forwarding_headers(inbound: Inbound, forwarded: list[bytes]) -> RawHeaders:
     client = inbound.client.encode("latin-1", "replace")
-    peer = inbound.peer.encode("latin-1", "replace") or client
     headers: RawHeaders = []
     if client:
         # A trusted proxy may have told its client in another header.
+        peer = client if inbound.peer in ("", inbound.client) else inbound.peer.encode("latin-1", "replace")
         hops = forwarded if forwarded or peer == client else [client]
         headers.append((b"X-Real-IP", client))
-        headers.append((b"X-Forwarded-For", b", ".join([*hops, peer])))
+        headers.append((b"X-Forwarded-For", b", ".join([*hops, peer]) if hops else peer))
     headers.append((b"X-Forwarded-Proto", inbound.scheme.encode("latin-1", "replace")))
     if inbound.host:
         headers.append((b"X-Forwarded-Host", inbound.host.encode("latin-1", "replace")))
@@ -161,19 +186,21 @@ def build_downstream_headers(headers: Iterable[tuple[bytes, bytes]], endpoint: E
     """The backend's headers that may reach the client, in their order, spelling and multiplicity."""
     received = list(headers)
     dropped = named_in_connection(received)
-    own = {name.lower() for name, _ in endpoint.headers} - _REPRESENTATION
+    own = {name.lower() for name, _ in endpoint.headers} - _REPRESENTATION if endpoint.headers else ()
     kept: RawHeaders = []
-    for name, value in received:
-        lowered = name.lower()
+    for pair in received:
+        lowered = pair[0].lower()
         if lowered in _NOT_DOWNSTREAM or lowered in dropped or lowered in own:
             continue
         if not lowered.startswith(_NOT_DOWNSTREAM_STARTS):
-            kept.append((name, value))
+            kept.append(pair)
     return kept
 
 
 def header_text(text: str) -> bytes:
     """Text as a header value: control characters removed, what Latin-1 lacks replaced, at most 500 bytes."""
+    if text.isascii() and text.isprintable():
+        return text[:500].encode("ascii")
     return "".join(char for char in text if char.isprintable()).encode("latin-1", "replace")[:500]
 
 

@@ -7,8 +7,10 @@ Each stage takes endpoints and returns the ones it keeps; a stage is named by th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from endpoints.health import ROUTABLE, OperatorState
 from endpoints.rules import Rule, RuleAction
@@ -34,14 +36,13 @@ class DropReason(StrEnum):
     RATE_LIMITED = "rate_limited"
 
 
-@dataclass(frozen=True, slots=True)
-class LiveView:
+class LiveView(msgspec.Struct, frozen=True):
     """What this process knows beyond the snapshot at one moment (`proxy.live` fills it)."""
 
     now: float  # seconds since the epoch
     prober_seen: float
-    demoted: Mapping[int, float] = field(default_factory=dict)  # endpoint id -> seen failing at
-    held_out: Mapping[int, DropReason] = field(default_factory=dict)  # breaker, rest, rate
+    demoted: Mapping[int, float] = msgspec.field(default_factory=dict)  # endpoint id -> seen failing at
+    held_out: Mapping[int, DropReason] = msgspec.field(default_factory=dict)  # breaker, rest, rate
     opened_guards: tuple[str, ...] = ()
     dice: float = 0.0  # 0 to below 1, thrown once a request, for percentage splits
 

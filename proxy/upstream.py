@@ -6,6 +6,8 @@ The door (connection pools included) belongs to this process's event loop and is
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import cache
 
 from endpoints.conf import installation_id
 from endpoints.snapshot import EndpointRecord
@@ -23,7 +25,7 @@ from endpoints.transport import (
     Transport,
 )
 from proxy.errors import ErrorCode
-from proxy.headers import build_upstream_headers
+from proxy.headers import HeaderPlan, build_upstream_headers, plan_headers
 from proxy.inbound import Inbound, join_target
 from proxy.product import PROXIED_BY
 from proxy.rewriting import rewrite_model
@@ -53,28 +55,45 @@ def failure_word(error: DoorError) -> str:
     return _WORD_START.sub("_", type(error).__name__).lower()
 
 
+@cache
 def via_token() -> bytes:
     """What our Via entries carry, by which a request that comes round again is known."""
     return f"olla-{installation_id()}".encode()
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """An endpoint with what is the same in every request to it."""
+
+    endpoint: EndpointRecord
+    target: Target
+    plans: dict[str, HeaderPlan]  # by prefix
+
+
 class Door:
-    """The network door of this process with the target of each endpoint at hand."""
+    """The network door of this process with what it needs of each endpoint at hand."""
 
     def __init__(self, transport: Transport | None = None) -> None:
         self.transport = transport or Transport()
-        self._targets: dict[int, tuple[EndpointRecord, Target]] = {}
+        self._known: dict[int, _Known] = {}
         self._via = b"1.1 " + via_token()
 
-    def _target(self, endpoint: EndpointRecord) -> Target:
-        known = self._targets.get(endpoint.id)
-        if known is not None and known[0] is endpoint:
-            return known[1]
-        if len(self._targets) >= _REMEMBERED_TARGETS:
-            self._targets.clear()
-        target = Target(endpoint.origin, endpoint.tls)
-        self._targets[endpoint.id] = (endpoint, target)
-        return target
+    def _know(self, endpoint: EndpointRecord) -> _Known:
+        known = self._known.get(endpoint.id)
+        if known is not None and known.endpoint is endpoint:
+            return known
+        if len(self._known) >= _REMEMBERED_TARGETS:
+            self._known.clear()
+        known = _Known(endpoint, Target(endpoint.origin, endpoint.tls), {})
+        self._known[endpoint.id] = known
+        return known
+
+    def _plan(self, endpoint: EndpointRecord, prefix: str) -> HeaderPlan:
+        plans = self._know(endpoint).plans
+        plan = plans.get(prefix)
+        if plan is None:
+            plan = plans[prefix] = plan_headers(endpoint, prefix)
+        return plan
 
     async def send(self, endpoint: EndpointRecord, inbound: Inbound, model: str | None = None) -> Answer:
         """Send the request and wait for the answer's head; `model` replaces the one it names. Raises DoorError.
@@ -83,7 +102,7 @@ class Door:
         once more, on a fresh one.
         """
         request = self._build(endpoint, inbound, model)
-        target = self._target(endpoint)
+        target = self._know(endpoint).target
         try:
             return await self.transport.send(target, request, endpoint.limits)
         except NothingReceived as error:
@@ -99,7 +118,9 @@ class Door:
         return Request(
             method=inbound.method.encode("ascii"),
             path=path + b"?" + inbound.query if inbound.query else path,
-            headers=build_upstream_headers(inbound, endpoint, len(body), self._via, PROXIED_BY),
+            headers=build_upstream_headers(
+                inbound, self._plan(endpoint, inbound.prefix), len(body), self._via, PROXIED_BY
+            ),
             body=body,
         )
 

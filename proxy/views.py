@@ -19,7 +19,15 @@ from proxy.admission import admit, begin_record
 from proxy.client_identity import ClientIdentity
 from proxy.errors import ErrorCode, OllaError, choose_shape
 from proxy.forwarding import forward
-from proxy.inbound import INFERENCE, Inbound, RawHeaders, get_header, parse_body, parse_target, wants_stream
+from proxy.inbound import (
+    Inbound,
+    RawHeaders,
+    get_header,
+    is_inference_path,
+    parse_body,
+    parse_target,
+    wants_stream,
+)
 from proxy.live import live
 from proxy.model_query import choose_entries, parse_query, write_models
 from proxy.operator_token import read_order
@@ -101,13 +109,14 @@ def build_inbound(request: APIRequest, prefix: str, client: ClientIdentity, reco
     raw: bytes = scope.get("raw_path") or request.path.encode()
     # /olla/{prefix} as the client spelled it: what follows the third slash is the backend's.
     parts = raw.split(b"/", 3)
-    if unquote_to_bytes(parts[2]).lower() != prefix.encode():
+    segment = parts[2]
+    if (unquote_to_bytes(segment) if b"%" in segment else segment).lower() != prefix.encode():
         # An encoded slash would split the path in one place here and in another there.
         raise OllaError(ErrorCode.INVALID_REQUEST, "The provider prefix must be a path segment of its own.")
     path, decoded = parse_target(b"/" + parts[3] if len(parts) > 3 else b"/")
     headers = request.raw_headers
     body = request.body
-    inference = request.method == "POST" and INFERENCE.search(decoded) is not None
+    inference = request.method == "POST" and is_inference_path(decoded)
     facts = parse_body(body, headers, inference=inference, limit=conf().max_body_size)
     shape = choose_shape(request.path)
     record.model, record.stream = facts.model, wants_stream(facts, decoded, shape)

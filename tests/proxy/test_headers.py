@@ -21,6 +21,7 @@ from proxy.headers import (
     is_public_plain,
     may_forward_credentials,
     named_in_connection,
+    plan_headers,
 )
 from proxy.inbound import RawHeaders
 from tests.proxy.builders import make_endpoint, make_inbound
@@ -35,7 +36,8 @@ def upstream(
     *sent: tuple[bytes, bytes], endpoint: EndpointRecord | None = None, length: int = 2, **changes: Any
 ) -> RawHeaders:
     inbound = make_inbound(headers=list(sent), **changes)
-    return build_upstream_headers(inbound, endpoint or make_endpoint(), length, VIA, PRODUCT)
+    plan = plan_headers(endpoint or make_endpoint(), inbound.prefix)
+    return build_upstream_headers(inbound, plan, length, VIA, PRODUCT)
 
 
 def values(headers: RawHeaders, name: str) -> list[bytes]:
@@ -331,3 +333,9 @@ def test_it_names_the_backend_type(kind: str, prefix: str, expected: bytes) -> N
 )  # fmt: skip
 def test_it_notices_a_request_that_comes_round(headers: RawHeaders, looped: bool) -> None:
     assert has_looped(headers, b"olla-abc") is looped
+
+
+def test_it_keeps_the_endpoints_own_headers_out_of_its_text():
+    plan = plan_headers(make_endpoint(headers=[("Authorization", "Bearer hidden")]), "proxy")
+    assert (b"Authorization", b"Bearer hidden") in plan.own
+    assert "hidden" not in repr(plan)
