@@ -129,7 +129,7 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
                     "preserve_path", "verify_tls", "ca_file", "connect_timeout", "first_byte_timeout",
                     "idle_timeout", "total_timeout",
                 ),
-                "description": "Timeouts in seconds; empty takes the server's own.",
+                "description": "Timeouts in seconds; an empty field shows what holds without one.",
             },
         ),
         ("Notes", {"classes": ("collapse",), "fields": ("notes",)}),

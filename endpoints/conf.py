@@ -74,9 +74,10 @@ class Conf:
     shutdown_timeout: float = option(120.0, "Seconds in-flight requests may finish after SIGTERM.", minimum=0)
     connect_timeout: float = option(10.0, "Seconds to connect to an endpoint (DNS, TCP, TLS).", minimum=0.1)
     first_byte_timeout: float = option(
-        300.0,
-        "Seconds an endpoint may take before its first answer byte.",
-        minimum=0.1,
+        0.0,
+        "Seconds an endpoint may take before its first answer byte; 0 is as its type needs: 900 where models are "
+        "loaded on demand, else 300.",
+        minimum=0,
     )
     idle_timeout: float = option(600.0, "Seconds an answer may make no progress.", minimum=0.1)
     total_timeout: float = option(0.0, "Seconds a whole answer may take; 0 is no limit.", minimum=0)
@@ -101,6 +102,19 @@ class Conf:
         False, "Let the discovery strategy read the endpoints' models anew when a model is missing."
     )
     discovery_miss_timeout: float = option(2.0, "Seconds a request waits for that.", minimum=0.1)
+    loaded_first: bool = option(
+        True, "Prefer endpoints that have the model in memory over those that would have to load it."
+    )
+    loaded_first_requests: int = option(
+        4,
+        "Requests open at each such endpoint beyond which the others are chosen from as well; 0 is no limit.",
+        minimum=0,
+    )
+    loaded_interval: float = option(
+        15.0,
+        "Seconds between looks at what an endpoint has in memory, where models are loaded on demand.",
+        minimum=1,
+    )
     sticky_sessions: bool = option(False, "Send the requests of one conversation to the same endpoint.")
     sticky_idle_ttl: float = option(
         600.0, "Seconds without a request after which a session is forgotten; 0 is never.", minimum=0

@@ -42,14 +42,6 @@ def add_ollama_show(model: ListedModel, document: Any) -> ListedModel:
     )
 
 
-def add_ollama_running(models: Models, document: Any) -> Models:
-    """GET /api/ps (Ollama API reference, List Running Models): what is in memory."""
-    if not isinstance(_as_object(document).get("models"), list):
-        return models
-    running = {fold_tag(read_name(each, "model", "name")) for each in read_objects(document, "models")}
-    return _with_loaded(models, running)
-
-
 def add_llamacpp_props(models: Models, document: Any) -> Models:
     """GET /props (llama-server README): the context in force, and what model and template can do.
 
@@ -110,18 +102,6 @@ def _mode_type(mode: str, words: list[str]) -> str:
     return ModelType.VLM.value if "vision" in words else parse_model_type(mode)
 
 
-def add_lemonade_health(models: Models, document: Any) -> Models:
-    """GET /api/v1/health (Lemonade Server endpoints spec): what is in memory."""
-    answer = _as_object(document)
-    if "all_models_loaded" not in answer and "model_loaded" not in answer:
-        return models
-    loaded = {fold_tag(read_name(each, "model_name")) for each in read_objects(answer, "all_models_loaded")}
-    loaded.add(fold_tag(read_name(answer, "model_loaded")))
-    return tuple(
-        replace(each, state=ModelState.LOADED.value) if fold_tag(each.name) in loaded else each for each in models
-    )
-
-
 def add_omlx_status(models: Models, document: Any) -> Models:
     """GET /v1/models/status (oMLX): what is in memory, what each model is for and how much it takes."""
     told = {read_name(each, "id"): each for each in read_objects(_as_object(document), "models")}
@@ -171,21 +151,14 @@ def _long_words(value: Any) -> Iterable[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
-def _with_loaded(models: Models, running: set[str]) -> Models:
-    states = {True: ModelState.LOADED.value, False: ModelState.NOT_LOADED.value}
-    return tuple(replace(each, state=states[fold_tag(each.name) in running]) for each in models)
-
-
 def _as_object(document: Any) -> Entry:
     return document if isinstance(document, dict) else {}
 
 
 # The path each source is asked at, and what adds its answer.
 SOURCES: dict[DetailSource, tuple[str, Adder]] = {
-    DetailSource.OLLAMA: ("/api/ps", add_ollama_running),
     DetailSource.LLAMACPP: ("/props", add_llamacpp_props),
     DetailSource.LITELLM: ("/model/info", add_litellm_info),
-    DetailSource.LEMONADE: ("/api/v1/health", add_lemonade_health),
     DetailSource.OMLX: ("/v1/models/status", add_omlx_status),
     DetailSource.DOCKER_MODEL_RUNNER: ("/models", add_docker_models),
 }

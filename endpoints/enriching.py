@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -17,12 +17,15 @@ import msgspec
 from endpoints.asking import AskError, ProbeTarget, ask
 from endpoints.detail_shapes import SOURCES, Models, add_ollama_show
 from endpoints.failures import DoorError
+from endpoints.json_fields import read_text
 from endpoints.listed import ListedModel
+from endpoints.loaded import READERS, Loaded, mark_loaded, read_loaded
 from endpoints.model_lists import ModelListError, decode_json
 from endpoints.profiles import DetailSource, Profile
 from endpoints.transport import Transport
 
 OLLAMA_SHOW = "/api/show"
+LONGEST_VERSION = 40
 LONGEST_DETAIL = 8 * 1024 * 1024  # a LiteLLM proxy may tell of thousands of models; tokenizers fill /api/show
 MOST_SHOWN = 100  # models asked about in one discovery; the others' turn comes with the next ones
 SHOWN_AT_ONCE = 4
@@ -71,19 +74,63 @@ def _fill(model: ListedModel, known: ListedModel) -> ListedModel:
 _memory = ShowMemory()
 
 
+@dataclass(frozen=True, slots=True)
+class Details:
+    """The models with what the endpoint tells beyond its list, and the version of the server, where it tells."""
+
+    models: Models
+    version: str = ""
+
+
+@dataclass(slots=True)
+class _Asker:
+    """Asks one endpoint until a deadline (monotonic seconds), each path once."""
+
+    target: ProbeTarget
+    door: Transport
+    deadline: float
+    answers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def left(self) -> float:
+        return self.deadline - time.monotonic()
+
+    async def get(self, path: str) -> Any:
+        """The decoded answer; None for anything but a whole 200 with JSON."""
+        if path not in self.answers:
+            self.answers[path] = await _ask_json(self.target, path, self.door, self.left)
+        return self.answers[path]
+
+
 async def add_details(
     target: ProbeTarget, profile: Profile, models: Models, door: Transport, *, timeout: float
-) -> Models:
+) -> Details:
     """The models with what the endpoint tells beyond its list, in at most `timeout` seconds. Never raises."""
-    if profile.details is None or not models:
-        return models
-    path, add = SOURCES[profile.details]
-    began = time.monotonic()
-    wait = min(timeout, LONGEST_WAIT)
-    models = add(models, await _ask_json(target, path, door, wait))
+    asker = _Asker(target, door, time.monotonic() + min(timeout, LONGEST_WAIT))
+    version = ""
+    if profile.version_path:
+        answer = await asker.get(profile.version_path)
+        version = read_text(answer, LONGEST_VERSION, "version") if isinstance(answer, dict) else ""
+    if not models:
+        return Details(models, version)
+    if profile.details in SOURCES:
+        path, add = SOURCES[profile.details]
+        models = add(models, await asker.get(path))
+    # Where the list itself is the source it has told already.
+    if profile.loaded_at is not None and READERS[profile.loaded_at][0] != profile.models_path:
+        loaded = read_loaded(profile.loaded_at, await asker.get(READERS[profile.loaded_at][0]))
+        models = models if loaded is None else mark_loaded(models, loaded)
     if profile.details is DetailSource.OLLAMA:
-        models = await _show_all(target, models, door, wait - (time.monotonic() - began))
-    return models
+        models = await _show_all(target, models, door, asker.left)
+    return Details(models, version)
+
+
+async def ask_loaded(target: ProbeTarget, door: Transport, *, timeout: float) -> Loaded | None:
+    """What an endpoint has in memory, within `timeout` seconds; None when it does not tell. Never raises."""
+    source = target.profile.loaded_at
+    if source is None or target.problem:
+        return None
+    return read_loaded(source, await _ask_json(target, READERS[source][0], door, timeout))
 
 
 async def _show_all(target: ProbeTarget, models: Models, door: Transport, timeout: float) -> Models:

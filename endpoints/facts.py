@@ -60,6 +60,13 @@ def _explain_state(endpoint: Endpoint) -> str:
     return ""
 
 
+def kind_of(endpoint: Endpoint) -> str:
+    """The type in force: the detected one for `auto`, once there is one."""
+    if endpoint.backend_type != AUTO:
+        return str(endpoint.backend_type)
+    return health_of(endpoint).detected_type or AUTO
+
+
 def describe_kind(endpoint: Endpoint) -> str:
     """The type for people, with what `auto` was detected as."""
     if endpoint.backend_type != AUTO:

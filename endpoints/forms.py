@@ -12,10 +12,12 @@ from django.utils import timezone
 
 from endpoints.ca_files import CaFileError, check_ca_file
 from endpoints.conf import conf
+from endpoints.facts import kind_of
 from endpoints.health import OperatorState
 from endpoints.lookup import own_address_test, resolve_hosts
 from endpoints.models import BACKEND_TYPES, Endpoint
-from endpoints.profiles import PROFILES, parse_backend_type
+from endpoints.profiles import PROFILES, parse_backend_type, profile_for
+from endpoints.records import endpoint_limits
 from endpoints.rule_review import tidy_tags
 from endpoints.secrets import Secret
 from endpoints.validation import (
@@ -178,6 +180,22 @@ class EndpointForm(_ModelForm):
                 widget: Any = self.fields[name].widget
                 # The admin may have wrapped nothing here, but a read-only form has no such field.
                 widget.stored = getattr(self.instance, name)
+        self._show_inherited()
+
+    def _show_inherited(self) -> None:
+        """What holds where a timeout is left empty, in its empty field."""
+        kind = kind_of(self.instance)
+        inherited = endpoint_limits(Endpoint(), kind)
+        by_kind = "" if conf().first_byte_timeout else f", for {profile_for(kind).title}"
+        for name, seconds, why in (
+            ("connect_timeout", inherited.connect, ""),
+            ("first_byte_timeout", inherited.first_byte, by_kind),
+            ("idle_timeout", inherited.idle, ""),
+            ("total_timeout", inherited.total, ""),
+        ):
+            if name in self.fields:
+                shown = f"{seconds:g}{why}" if seconds else "no limit"
+                self.fields[name].widget.attrs["placeholder"] = shown
 
     def clean(self) -> dict[str, Any]:
         """Judge the whole and turn the edits of secrets into what will be stored."""

@@ -70,6 +70,10 @@ class ListedModel:
     parent: str = ""  # the model it was made from
     checkpoint: str = ""  # Lemonade: the repository it was downloaded from
     recipe: str = ""  # Lemonade: the engine that runs it
+    # Ollama: what it takes in memory, until when it stays there (seconds since the epoch), its context there.
+    memory_bytes: int | None = None
+    memory_until: float | None = None
+    memory_context: int | None = None
 
 
 def fold_model(name: str) -> str:

@@ -186,6 +186,9 @@ class EndpointHealth(models.Model):
     models_checked = models.DateTimeField(null=True, blank=True)
     next_discovery = models.DateTimeField(default=timezone.now)
     models_error = models.CharField(max_length=500, blank=True)
+    # What of the list was left out, and why.
+    models_note = models.CharField(max_length=500, blank=True)
+    server_version = models.CharField(max_length=40, blank=True)
     # When a web process last had a request open to it while it was to be disabled once drained.
     last_in_flight = models.DateTimeField(null=True, blank=True)
 
@@ -217,6 +220,9 @@ class DiscoveredModel(models.Model):
     parent = models.CharField(max_length=500, blank=True)
     checkpoint = models.CharField(max_length=500, blank=True)
     recipe = models.CharField(max_length=40, blank=True)
+    memory_bytes = models.PositiveBigIntegerField("bytes in memory", null=True, blank=True)
+    memory_until = models.DateTimeField("in memory until", null=True, blank=True)
+    memory_context = models.PositiveBigIntegerField("context in memory", null=True, blank=True)
 
     class Meta:
         ordering: ClassVar[list[str]] = ["name"]

@@ -24,8 +24,19 @@ from endpoints.conf import conf
 from endpoints.database_thread import DatabaseThread
 from endpoints.health import Outcome, ProbeResult, backoff
 from endpoints.lease import Lease
+from endpoints.loaded import Loaded
+from endpoints.memory_watch import MemoryWatch
 from endpoints.probing import Discovery, DiscoveryError, discover_models, probe_endpoint
-from endpoints.recording import Job, Slots, Work, find_work, record_models, record_no_models, record_probe
+from endpoints.recording import (
+    Job,
+    Slots,
+    Work,
+    find_work,
+    record_loaded,
+    record_models,
+    record_no_models,
+    record_probe,
+)
 from endpoints.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -45,6 +56,7 @@ class Probed:
     result: ProbeResult
     started: float
     ended: float
+    loaded: Loaded | None = None  # what it has in memory, when that was looked at and is news
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,8 @@ def record(findings: list[Finding]) -> None:
     for finding in findings:
         if isinstance(finding, Probed):
             record_probe(finding.job, finding.result, finding.started, finding.ended)
+            if finding.loaded is not None:
+                record_loaded(finding.job, finding.loaded)
         elif isinstance(finding.found, Discovery):
             record_models(finding.job, finding.found, finding.started, finding.next_discovery)
         else:
@@ -113,6 +127,7 @@ class Prober:
         self._inbox = Inbox()
         self._tasks: set[asyncio.Task[None]] = set()
         self._models_failures: dict[int, int] = {}
+        self._memory = MemoryWatch()
         self._trouble = ""
         self._active: bool | None = None
 
@@ -190,7 +205,10 @@ class Prober:
     async def _probe(self, job: Job) -> None:
         started = time.time()
         result = await safe_probe(job, self._door, started)
-        self._inbox.add(Probed(job, result, started, time.time()))
+        loaded = None
+        if result.outcome is Outcome.ANSWERED and not result.detected_type:
+            loaded = await self._memory.look(job.endpoint_id, job.target, self._door, time.monotonic())
+        self._inbox.add(Probed(job, result, started, time.time(), loaded))
 
     async def _discover(self, job: Job) -> None:
         started = time.time()

@@ -68,6 +68,7 @@ class Discovery:
 
     models: tuple[ListedModel, ...]
     detected_type: str = ""
+    version: str = ""  # of the server, where it tells
 
 
 async def probe_endpoint(target: ProbeTarget, door: Transport, now: float, *, detect: bool = False) -> ProbeResult:
@@ -175,7 +176,8 @@ async def _discover(target: ProbeTarget, door: Transport, timeout: float) -> Dis
         profile = target.profile_of(kind)
         models = await _list_models(target, profile, door, timeout)
     left = timeout - (time.monotonic() - began)
-    return Discovery(await add_details(target, profile, models, door, timeout=left * DETAILS_SHARE), kind)
+    details = await add_details(target, profile, models, door, timeout=left * DETAILS_SHARE)
+    return Discovery(details.models, kind, details.version)
 
 
 async def _list_models(

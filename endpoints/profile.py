@@ -8,6 +8,8 @@ from enum import StrEnum
 from endpoints.answer_metrics import OPENAI_METRICS, Metrics
 
 AUTO = "auto"
+FIRST_BYTE_SECONDS = 300.0
+LOADING_SECONDS = 900.0  # a large model read from a slow disk, and the queue before it
 
 
 class ListFormat(StrEnum):
@@ -32,6 +34,16 @@ class DetailSource(StrEnum):
     OLLAMA = "ollama"
     LLAMACPP = "llamacpp"
     LITELLM = "litellm"
+    OMLX = "omlx"
+    DOCKER_MODEL_RUNNER = "docker-model-runner"
+
+
+class LoadedSource(StrEnum):
+    """Where a kind that loads models on demand tells which are in memory."""
+
+    OLLAMA = "ollama"
+    LM_STUDIO = "lmstudio"
+    LLAMACPP = "llamacpp"
     LEMONADE = "lemonade"
     OMLX = "omlx"
     DOCKER_MODEL_RUNNER = "docker-model-runner"
@@ -71,6 +83,10 @@ class Profile:
     models_path: str
     list_format: ListFormat = ListFormat.OPENAI
     details: DetailSource | None = None
+    loaded_at: LoadedSource | None = None  # None: its models are always in memory, or nobody can tell
+    version_path: str = ""  # where it answers {"version": "..."}
+    # Seconds to wait for a first answer byte where neither the endpoint nor the settings say.
+    first_byte_timeout: float = FIRST_BYTE_SECONDS
     aliases: tuple[str, ...] = ()
     default_ports: tuple[int, ...] = ()
     # What only this kind writes as `owned_by` of its models, by which it is detected.

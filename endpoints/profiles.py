@@ -31,9 +31,11 @@ from endpoints.guard_lists import (
     VLLM_GUARDS,
 )
 from endpoints.profile import AUTO as AUTO
+from endpoints.profile import LOADING_SECONDS
 from endpoints.profile import DetailSource as DetailSource
 from endpoints.profile import Guard as Guard
 from endpoints.profile import ListFormat as ListFormat
+from endpoints.profile import LoadedSource as LoadedSource
 from endpoints.profile import NativeAnthropic as NativeAnthropic
 from endpoints.profile import Profile as Profile
 
@@ -78,6 +80,9 @@ _ALL = (
         guards=OLLAMA_GUARDS,
         guard_status_501=True,
         native_anthropic=NativeAnthropic(limitations=frozenset({"token_counting_404"})),
+        loaded_at=LoadedSource.OLLAMA,
+        first_byte_timeout=LOADING_SECONDS,
+        version_path="/api/version",
         metrics=OLLAMA_METRICS,
     ),
     Profile(
@@ -101,6 +106,8 @@ _ALL = (
         default_ports=(1234,),
         guards=LM_STUDIO_GUARDS,
         native_anthropic=NativeAnthropic(),
+        loaded_at=LoadedSource.LM_STUDIO,
+        first_byte_timeout=LOADING_SECONDS,
         metrics=LM_STUDIO_METRICS,
     ),
     Profile(
@@ -140,6 +147,7 @@ _ALL = (
         default_ports=(8000,),
         guards=VLLM_GUARDS,
         native_anthropic=NativeAnthropic(limitations=frozenset({"no_token_counting"})),
+        version_path="/version",
         metrics=VLLM_METRICS,
     ),
     Profile(
@@ -235,6 +243,8 @@ _ALL = (
         default_ports=(8080,),
         guards=LLAMACPP_GUARDS,
         native_anthropic=NativeAnthropic(),
+        loaded_at=LoadedSource.LLAMACPP,
+        first_byte_timeout=LOADING_SECONDS,
         metrics=LLAMACPP_METRICS,
     ),
     Profile(
@@ -257,10 +267,12 @@ _ALL = (
         health_path="/api/v1/health",
         models_path="/api/v1/models",
         list_format=ListFormat.LEMONADE,
-        details=DetailSource.LEMONADE,
         listed_owner="lemonade",
         default_ports=(8000,),
         guards=LEMONADE_GUARDS,
+        loaded_at=LoadedSource.LEMONADE,
+        first_byte_timeout=LOADING_SECONDS,
+        version_path="/api/v1/health",
         metrics=LLAMACPP_METRICS,
     ),
     Profile(
@@ -306,6 +318,8 @@ _ALL = (
         default_ports=(8000,),
         guards=OMLX_GUARDS,
         native_anthropic=NativeAnthropic(),
+        loaded_at=LoadedSource.OMLX,
+        first_byte_timeout=LOADING_SECONDS,
         metrics=OMLX_METRICS,
     ),
     Profile(
@@ -322,6 +336,8 @@ _ALL = (
         default_ports=(12434,),
         guards=DMR_GUARDS,
         native_anthropic=NativeAnthropic(path="/anthropic/v1/messages"),
+        loaded_at=LoadedSource.DOCKER_MODEL_RUNNER,
+        first_byte_timeout=LOADING_SECONDS,
         metrics=LLAMACPP_METRICS,
     ),
 )

@@ -38,7 +38,7 @@ def parse_count(text: str) -> int:
 
 def write_count(count: int) -> str:
     """A number of parameters as texts spell it: `8b`, `3.2b`, `540m`, `0.3m` below a million."""
-    if count >= 1000 * _MILLION:
+    if count >= 999.5 * _MILLION:  # what would round to a thousand of them
         return f"{_shorten(count / _BILLION)}b"
     return f"{round(count / _MILLION) if count >= _MILLION else _shorten(count / _MILLION)}m"
 

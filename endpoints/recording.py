@@ -26,11 +26,13 @@ from endpoints.addressing import AddressError, parse_origin
 from endpoints.asking import ProbeTarget
 from endpoints.credentials import read_access
 from endpoints.health import ROUTABLE, HealthChange, HealthState, OperatorState, ProbeResult, Status, next_health
-from endpoints.listed import ListedModel
+from endpoints.listed import ListedModel, ModelState
+from endpoints.loaded import Loaded, find_in_memory, mark_one
 from endpoints.model_lists import parse_patterns
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, Revision
 from endpoints.probing import Discovery
 from endpoints.profiles import AUTO
+from endpoints.records import read_listed
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Job:
     models_checked: datetime | None
     models_error: str
     next_discovery: datetime
+    server_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ def build_job(endpoint: Endpoint, env: Mapping[str, str]) -> Job:
         models_checked=health.models_checked,
         models_error=health.models_error,
         next_discovery=health.next_discovery,
+        server_version=health.server_version,
     )
 
 
@@ -213,7 +217,7 @@ def _is_unchanged(job: Job) -> bool:
 
 def record_models(job: Job, discovery: Discovery, started: float, next_discovery: float) -> bool:
     """Make the tables hold exactly these models; whether it was done (not when the endpoint changed meanwhile)."""
-    values: dict[str, Any] = {"models_error": ""}
+    values: dict[str, Any] = {"models_error": "", "server_version": discovery.version}
     new_type = bool(discovery.detected_type) and discovery.detected_type != job.target.detected_type
     if new_type:
         values["detected_type"] = discovery.detected_type
@@ -221,7 +225,7 @@ def record_models(job: Job, discovery: Discovery, started: float, next_discovery
         if not _set_discovery(job, values, started, next_discovery):
             return False
         changed = replace_models(job.endpoint_id, {model.name: model for model in discovery.models})
-        if changed or new_type:
+        if changed or new_type or discovery.version != job.server_version:
             Revision.bump()
     if changed:
         logger.info("endpoint %s: now lists %d models", job.target.name, len(discovery.models))
@@ -263,8 +267,8 @@ def replace_models(endpoint_id: int, wanted: Mapping[str, ListedModel]) -> bool:
         if fields:
             built[name].pk = rows[name].pk
             changed.append(built[name])
-        # vLLM answers with the present time as the time of every model.
-        notable = notable or bool(fields - {"modified_at"})
+        # vLLM answers with the present time as the time of every model; Ollama keeps what is used.
+        notable = notable or bool(fields - {"modified_at", "memory_until"})
     for start in range(0, len(gone), BATCH):  # databases limit the parameters of one statement
         DiscoveredModel.objects.filter(pk__in=gone[start : start + BATCH]).delete()
     DiscoveredModel.objects.bulk_create(fresh, batch_size=BATCH)
@@ -272,14 +276,44 @@ def replace_models(endpoint_id: int, wanted: Mapping[str, ListedModel]) -> bool:
     return notable
 
 
+MEMORY_FIELDS = ("memory_bytes", "memory_until", "memory_context")
 MODEL_FIELDS = (
     "family", "parameter_size", "quantization", "context_length", "model_type", "capabilities", "digest",
     "size_bytes", "state", "owner", "modified_at", "file_format", "parent", "checkpoint", "recipe",
+    *MEMORY_FIELDS,
 )  # fmt: skip
+
+
+def record_loaded(job: Job, loaded: Loaded) -> bool:
+    """Give the endpoint's models the states that follow from what is in memory; whether a state changed."""
+    with transaction.atomic():
+        if not _is_unchanged(job):
+            return False
+        rows = DiscoveredModel.objects.filter(_may_change(loaded), endpoint_id=job.endpoint_id)
+        before = [(row.pk, read_listed(row)) for row in rows]
+        pairs = [(pk, old, mark_one(old, find_in_memory(old, loaded))) for pk, old in before]
+        for pk, old, new in pairs:
+            if new != old:
+                row = _build_row(job.endpoint_id, new)
+                values = {name: getattr(row, name) for name in ("state", *MEMORY_FIELDS)}
+                DiscoveredModel.objects.filter(pk=pk, state=old.state).update(**values)
+        notable = any(new.state != old.state for _, old, new in pairs)
+        if notable:
+            Revision.bump()
+    return notable
+
+
+def _may_change(loaded: Loaded) -> Q:
+    """The rows of models that are in memory or were: few, however long the list is."""
+    wanted = Q(state=ModelState.LOADED.value)
+    for name in loaded:
+        wanted |= Q(name__iexact=name) | Q(name__iexact=f"{name}:latest") | Q(digest__iexact=name)
+    return wanted
 
 
 def _build_row(endpoint_id: int, model: ListedModel) -> DiscoveredModel:
     values = asdict(model)
     values["capabilities"] = list(model.capabilities)
-    values["modified_at"] = None if model.modified_at is None else to_datetime(model.modified_at)
+    for name in ("modified_at", "memory_until"):
+        values[name] = None if values[name] is None else to_datetime(values[name])
     return DiscoveredModel(endpoint_id=endpoint_id, **values)

@@ -11,6 +11,7 @@ from endpoints.addressing import CREDENTIAL_HEADERS, parse_base_path, parse_orig
 from endpoints.conf import conf
 from endpoints.credentials import read_access
 from endpoints.health import OperatorState, Status, Window
+from endpoints.loaded import is_cold
 from endpoints.models import (
     DiscoveredModel,
     Endpoint,
@@ -83,7 +84,6 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
     Raises ValueError when its URL cannot be used at all; unusable credentials become `config_problem`.
     """
     health = getattr(endpoint, "health", None) or EndpointHealth(endpoint=endpoint)
-    settings = conf()
     kind = endpoint.backend_type
     if kind == AUTO and health.detected_type:
         kind = health.detected_type
@@ -108,17 +108,13 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
         or any(name.lower() in CREDENTIAL_HEADERS for name, _ in access.headers),
         forward_client_auth=_FORWARD.get(endpoint.forward_client_auth),
         retry_statuses=parse_statuses(endpoint.retry_statuses),
-        limits=Limits(
-            connect=endpoint.connect_timeout or settings.connect_timeout,
-            first_byte=endpoint.first_byte_timeout or settings.first_byte_timeout,
-            idle=endpoint.idle_timeout or settings.idle_timeout,
-            total=endpoint.total_timeout or settings.total_timeout,
-        ),
+        limits=endpoint_limits(endpoint, kind),
         tls=access.tls,
         max_concurrent=endpoint.max_concurrent,
         requests_per_minute=endpoint_rate(endpoint.requests_per_minute, kind),
         models=models,
         model_names=fold_names(models),
+        cold=frozenset(each.name for each in models if is_cold(each)) if profile.loaded_at else frozenset(),
         config_problem=access.problem,
         maintenance=maintenance_window(endpoint),
         drain_then_disable=endpoint.drain_then_disable,
@@ -135,7 +131,20 @@ def read_health(row: EndpointHealth) -> dict[str, Any]:
         "last_checked": row.last_checked.timestamp() if row.last_checked else None,
         "last_error": row.last_error,
         "latency_ms": row.latency_ms,
+        "server_version": row.server_version,
     }
+
+
+def endpoint_limits(endpoint: Endpoint, kind: str) -> Limits:
+    """An endpoint's timeouts: its own, else those of the settings, else those of its kind."""
+    settings = conf()
+    inherited = settings.first_byte_timeout or profile_for(kind).first_byte_timeout
+    return Limits(
+        connect=endpoint.connect_timeout or settings.connect_timeout,
+        first_byte=endpoint.first_byte_timeout or inherited,
+        idle=endpoint.idle_timeout or settings.idle_timeout,
+        total=endpoint.total_timeout or settings.total_timeout,
+    )
 
 
 def endpoint_rate(own: int | None, backend_type: str) -> int:
@@ -178,4 +187,7 @@ def read_listed(row: DiscoveredModel) -> ListedModel:
         parent=row.parent,
         checkpoint=row.checkpoint,
         recipe=row.recipe,
+        memory_bytes=row.memory_bytes,
+        memory_until=row.memory_until.timestamp() if row.memory_until else None,
+        memory_context=row.memory_context,
     )

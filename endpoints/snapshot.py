@@ -62,6 +62,9 @@ class EndpointRecord:
     models: tuple[ListedModel, ...]
     # Case-folded name -> name as the endpoint spells it; in a snapshot also the names its models have elsewhere.
     model_names: Mapping[str, str] = field(default_factory=dict)
+    # Its own names of models that would have to be loaded first, where its kind loads on demand and tells.
+    cold: frozenset[str] = frozenset()
+    server_version: str = ""
     # Why the endpoint cannot be used as configured (an unset variable, say); empty when it can.
     config_problem: str = ""
     maintenance: Window | None = None

@@ -35,6 +35,7 @@ class Plan:
     strategy: Strategy = Strategy.STRICT
     fallback: Fallback = Fallback.COMPATIBLE_ONLY
     refresh: Refresh = Refresh.OFF
+    loaded_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Decision:
     message: str = ""
     refresh: bool = False
     pinned: bool = False  # an operator named the one endpoint that may answer
+    # The candidates that have the model in memory, where others would have to load it: chosen first in each tier.
+    loaded: frozenset[int] = frozenset()
     # What the stages judged by, for the trace.
     native_names: Mapping[int, str] | None = None
     capabilities: Collection[str] = ()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from endpoints import loading, reports, tasks
@@ -36,7 +37,7 @@ from proxy.live import live, plan
 from proxy.queueing import QueueError, Slot
 from proxy.relay import Ending, RelayResponse
 from proxy.routing import Action, Decision, Plan, Refresh, route
-from proxy.selection import Policy, choose_endpoint
+from proxy.selection import Policy, choose_endpoint, keep_loaded
 from proxy.steering import obey
 from proxy.stickiness import Visit, start_visit
 from proxy.upstream import door, failure_code, failure_word, via_token
@@ -130,7 +131,6 @@ async def _try_in_turn(
     With it comes the decision that led there: a new one when none of the first one's endpoints could answer.
     """
     tiers = [list(tier) for tier in decision.tiers]
-    policy = policy_of(decision)
     tried: set[int] = set()
     held: Prepared | None = None
     failure: Failure | None = None
@@ -138,7 +138,7 @@ async def _try_in_turn(
         while any(tiers):
             if held is not None and not _have_room(tiers):
                 break  # waiting in line while holding a place could block others that do the same
-            attempt = await _take_place(tiers, policy, visit, inbound)
+            attempt = await _take_place(tiers, decision, visit, inbound)
             if attempt is None:
                 continue
             inbound.record.attempts.append(attempt.note)
@@ -184,10 +184,11 @@ def _look_again(inbound: Inbound, decision: Decision, tried: set[int]) -> tuple[
     return replace(again, sent_names={**decision.sent_names, **again.sent_names}), tiers
 
 
-async def _take_place(tiers: Tiers, policy: Policy, visit: Visit, inbound: Inbound) -> Attempt | None:
+async def _take_place(tiers: Tiers, decision: Decision, visit: Visit, inbound: Inbound) -> Attempt | None:
     """A place at the best endpoint that has room, which leaves the tiers; when none has, a wait in line.
 
-    The session's endpoint comes first, else the policy chooses. Raises OllaError(queue_full).
+    The session's endpoint comes first, else the policy chooses, from those that have the model in memory while
+    these are not too busy. Raises OllaError(queue_full).
     """
     now = time.monotonic()
     slot: Slot | None = None
@@ -197,7 +198,7 @@ async def _take_place(tiers: Tiers, policy: Policy, visit: Visit, inbound: Inbou
             continue
         endpoint = visit.recall(roomy, now)
         if endpoint is None:
-            endpoint = choose_endpoint(policy, roomy, live.in_flight, live.next_cursor(roomy))
+            endpoint = _choose(roomy, decision)
         slot = live.queue.try_take(endpoint.id)
         if slot is not None:
             break
@@ -206,6 +207,12 @@ async def _take_place(tiers: Tiers, policy: Policy, visit: Visit, inbound: Inbou
     endpoint = _take_out(tiers, slot.endpoint_id)
     visit.settle(endpoint.id, now)
     return live.open_attempt(endpoint, slot)
+
+
+def _choose(roomy: Sequence[EndpointRecord], decision: Decision) -> EndpointRecord:
+    if decision.loaded:
+        roomy = keep_loaded(roomy, decision.loaded, live.in_flight, conf().loaded_first_requests)
+    return choose_endpoint(policy_of(decision), roomy, live.in_flight, live.next_cursor(roomy))
 
 
 def _have_room(tiers: Tiers) -> bool:

@@ -184,12 +184,13 @@ def plan(refresh: Refresh | None = None) -> Plan:
     """The strategy the settings ask for; `refresh` tells how far a discovery for this request has come."""
     settings = conf()
     possible = Refresh.POSSIBLE if settings.discovery_refresh_on_miss else Refresh.OFF
-    return _plan_once(settings.routing_strategy, settings.fallback_behavior, refresh or possible)
+    strategy, fallback = settings.routing_strategy, settings.fallback_behavior
+    return _plan_once(strategy, fallback, refresh or possible, settings.loaded_first)
 
 
 @lru_cache(maxsize=16)
-def _plan_once(strategy: str, fallback: str, refresh: Refresh) -> Plan:
-    return Plan(Strategy(strategy), Fallback(fallback), refresh)
+def _plan_once(strategy: str, fallback: str, refresh: Refresh, loaded_first: bool) -> Plan:
+    return Plan(Strategy(strategy), Fallback(fallback), refresh, loaded_first)
 
 
 live = Live()

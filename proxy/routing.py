@@ -9,7 +9,8 @@ whole story of a decision on demand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from endpoints.rules import Fallback, Rule, RuleAction, RuleFacts, Strategy, choose_rule
 from endpoints.snapshot import Alias, Snapshot, fold_model
@@ -71,7 +72,7 @@ def _apply_to_plan(plan: Plan, rule: Rule | None) -> Plan:
     if rule is None or rule.action is not RuleAction.STRATEGY:
         return plan
     fallback = Fallback(rule.fallback) if rule.fallback else plan.fallback
-    return Plan(Strategy(rule.strategy), fallback, plan.refresh)
+    return replace(plan, strategy=Strategy(rule.strategy), fallback=fallback)
 
 
 @dataclass(slots=True)
@@ -162,6 +163,7 @@ class _Judge:
             {key: name for key, name in names.items() if name not in as_asked},
             self.rule,
             self.drops,
+            loaded=find_loaded(tiers, names) if self.plan.loaded_first else frozenset(),
             native_names=names,
             capabilities=question.capabilities,
         )
@@ -265,6 +267,12 @@ def resolve_alias(snapshot: Snapshot, prefix: str, alias: Alias) -> dict[int, st
         for endpoint_id, name in native_names(snapshot, prefix, target).items():
             found.setdefault(endpoint_id, name)
     return {each.id: found[each.id] for each in snapshot.by_prefix.get(prefix, ()) if each.id in found}
+
+
+def find_loaded(tiers: tuple[Endpoints, ...], names: Mapping[int, str]) -> frozenset[int]:
+    """The candidates that have the model in memory, when others of them would have to load it; else none."""
+    ready = frozenset(each.id for tier in tiers for each in tier if names.get(each.id, "") not in each.cold)
+    return ready if len(ready) < sum(len(tier) for tier in tiers) else frozenset()
 
 
 def native_names(snapshot: Snapshot, prefix: str, model: str) -> dict[int, str]:

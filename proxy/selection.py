@@ -6,13 +6,13 @@ snapshot's stable order; `cursor` is a counter that the caller advances once per
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from endpoints.health import STATUS_WEIGHTS
 from endpoints.rules import Policy
 from endpoints.snapshot import EndpointRecord
 
-__all__ = ["Policy", "choose_endpoint", "weight_of"]
+__all__ = ["Policy", "choose_endpoint", "keep_loaded", "weight_of"]
 
 # The golden ratio as a fraction of 2**64: in whole numbers it stays exact however far the cursor has come.
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -38,6 +38,17 @@ def choose_endpoint(
         top = max(each.priority for each in candidates)
         return _by_turns([each for each in candidates if each.priority == top], cursor)
     return _least_loaded(candidates, in_flight, cursor)
+
+
+def keep_loaded(
+    candidates: Sequence[EndpointRecord], loaded: Collection[int], in_flight: Mapping[int, int], limit: int
+) -> Sequence[EndpointRecord]:
+    """The candidates that have the model in memory and fewer than `limit` requests open (0 is no limit).
+
+    All of them when there is none such: under load a second copy of the model is worth its loading.
+    """
+    ready = [e for e in candidates if e.id in loaded and (not limit or in_flight.get(e.id, 0) < limit)]
+    return ready or candidates
 
 
 def _least_loaded(

@@ -22,6 +22,7 @@ class Considered:
     dropped: DropReason | None
     order: int
     sent_name: str | None
+    loaded_first: bool = False  # preferred for having the model in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,13 @@ def trace(snapshot: Snapshot, inbound: Inbound, view: LiveView, decision: Decisi
         remaining = kept
     order = {each.id: number for number, tier in enumerate(decision.tiers, 1) for each in tier}
     considered = tuple(
-        Considered(each, dropped.get(each.id), order.get(each.id, 0), decision.sent_names.get(each.id))
+        Considered(
+            each,
+            dropped.get(each.id),
+            order.get(each.id, 0),
+            decision.sent_names.get(each.id),
+            each.id in decision.loaded,
+        )
         for each in snapshot.endpoints
     )
     facts = rule_facts(inbound)

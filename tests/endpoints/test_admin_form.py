@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from django.contrib.messages import get_messages
+from django.test import override_settings
 from django.urls import reverse
 from django.utils import timezone
 
+from endpoints.forms import EndpointForm
 from endpoints.models import Endpoint, EndpointHealth, Revision
 from endpoints.records import build_record
 from tests.endpoints.desk import ADD, add, edit_address, error_texts, form_data, make_endpoint
@@ -309,3 +311,15 @@ def test_it_refuses_statuses_that_are_no_errors(admin_client):
         assert any("is no error status" in text for text in refusals(add(admin_client, retry_statuses=wrong)))
     add(admin_client, retry_statuses=" 502 503,503 ")
     assert Endpoint.objects.get().retry_statuses == "502, 503"
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("ollama", "900, for Ollama"), ("vllm", "300, for vLLM")])
+def test_it_shows_the_timeouts_that_hold_without_own_ones(kind: str, shown: str) -> None:
+    form = EndpointForm(instance=Endpoint(backend_type=kind))
+    holders = {
+        name: form.fields[name].widget.attrs["placeholder"] for name in ("first_byte_timeout", "total_timeout")
+    }
+    assert holders == {"first_byte_timeout": shown, "total_timeout": "no limit"}
+    with override_settings(OLLA_FIRST_BYTE_TIMEOUT=60):
+        form = EndpointForm(instance=Endpoint(backend_type=kind))
+    assert form.fields["first_byte_timeout"].widget.attrs["placeholder"] == "60"
