@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote
 
 from django.http import QueryDict
 from django.urls import Resolver404, get_resolver
+from msgspec.structs import replace
 
 from endpoints import loading
 from endpoints.conf import conf
