@@ -53,12 +53,13 @@ def measure(quick: bool) -> tuple[list[Row], list[float]]:
         rows.append(("64-chunk stream translated: product, us CPU", spread.product.text()))
         rows.append(("The same, added to relaying it", f"{added:.1f} us CPU a chunk"))
         mine, theirs = measures.requests_of(JSON_BODY)
-        alone = measures.latency_at_one(ours, mine, 3000 // scale)
-        bare = measures.latency_at_one(relay, theirs, 3000 // scale)
-        rows.append(("Latency at one client, product", describe_latency(alone)))
-        rows.append(("Latency at one client, bare relay", describe_latency(bare)))
-        rows.append(("p99 at one client to p50", f"{percentile(alone, 0.99) / percentile(alone, 0.5):.2f}"))
-        rows.append(("p99 at one client to bare relay", f"{percentile(alone, 0.99) / percentile(bare, 0.99):.2f}"))
+        single = measures.latency_at_one((ours, mine), (relay, theirs), total=5600 // scale, turns=7)
+        rows.append(("Latency at one client, product", describe_latency(single.ours)))
+        rows.append(("Latency at one client, bare relay", describe_latency(single.yardstick)))
+        rows.append(("p99 / p50 at one client, product", single.ours_tail.text(".2f")))
+        rows.append(("p99 / p50 at one client, bare relay", single.yardstick_tail.text(".2f")))
+        ratio = percentile(single.ours, 0.99) / percentile(single.yardstick, 0.99)
+        rows.append(("p99 at one client, product to bare relay", f"{ratio:.2f}"))
         streams = 256 // scale
         for name, seconds in (("staggered over 3 s", 3.0), ("all at one instant", 0.0)):
             paced = measures.paced_streams(ours, streams=streams, pace=50, spread=seconds)
@@ -72,7 +73,7 @@ def measure(quick: bool) -> tuple[list[Row], list[float]]:
         rows.append(("Server alone: ratio", result.ratio.text(".2f")))
         rows += translation_rows()
         rows.append(("Memory at the end", f"{resident_bytes(ours.pid) / 1e6:.0f} MB"))
-    return rows, alone
+    return rows, single.ours
 
 
 def translation_rows() -> list[Row]:

@@ -83,10 +83,30 @@ def translation_cost(server: LiveServer, *, total: int, turns: int) -> Compariso
     return compare_cpu((server, translated), (server, relayed), total=total, concurrency=32, turns=turns)
 
 
-def latency_at_one(server: LiveServer, request: bytes, total: int) -> list[float]:
-    """Seconds of each request over one connection, sorted."""
-    asyncio.run(run_load(server.port, request, total=200, concurrency=1))
-    return sorted(asyncio.run(run_load(server.port, request, total=total, concurrency=1)))
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Seconds of single requests over one connection in turns: all of them sorted, and p99 / p50 of each turn."""
+
+    ours: list[float]
+    yardstick: list[float]
+    ours_tail: Spread
+    yardstick_tail: Spread
+
+
+def latency_at_one(
+    ours: tuple[Measured, bytes], yardstick: tuple[Measured, bytes], *, total: int, turns: int
+) -> Latencies:
+    """`total` requests to each, one after another, in turns: what disturbs the machine disturbs both."""
+    kept: tuple[list[float], list[float]] = ([], [])
+    tails: tuple[list[float], list[float]] = ([], [])
+    for server, request in (ours, yardstick):  # warm
+        asyncio.run(run_load(server.port, request, total=200, concurrency=1))
+    for _ in range(turns):
+        for (server, request), all_of_it, tail in zip((ours, yardstick), kept, tails, strict=True):
+            turn = sorted(asyncio.run(run_load(server.port, request, total=total // turns, concurrency=1)))
+            all_of_it += turn
+            tail.append(percentile(turn, 0.99) / percentile(turn, 0.5))
+    return Latencies(sorted(kept[0]), sorted(kept[1]), Spread.of(tails[0]), Spread.of(tails[1]))
 
 
 def percentile(ordered: list[float], share: float) -> float:
