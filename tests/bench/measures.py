@@ -104,7 +104,7 @@ def latency_at_one(
     for _ in range(turns):
         for (server, request), all_of_it, tail in zip((ours, yardstick), kept, tails, strict=True):
             turn = sorted(asyncio.run(run_load(server.port, request, total=total // turns, concurrency=1)))
-            all_of_it += turn
+            all_of_it.extend(turn)
             tail.append(percentile(turn, 0.99) / percentile(turn, 0.5))
     return Latencies(sorted(kept[0]), sorted(kept[1]), Spread.of(tails[0]), Spread.of(tails[1]))
 
