@@ -95,7 +95,7 @@ def _own_lines(
             if lowered != b"date":
                 continue
             dated = True
-        lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(name + b": " + value + b"\r\n")
     return lines, length, keep_alive, dated
 
 
