@@ -182,6 +182,20 @@ class Conf:
         (),
         "Endpoint types whose guarded paths (model management and the like) are open, or `*` for all.",
     )
+    request_log: bool = option(
+        True, "Keep a row of metadata of every forwarded request (never its body) in the database."
+    )
+    request_log_days: float = option(
+        14.0, "Days a row of the request log is kept; 0 keeps them for ever.", minimum=0
+    )
+    request_log_rollup_days: float = option(
+        365.0, "Days the hourly sums of the request log are kept; 0 keeps them for ever.", minimum=0
+    )
+    request_log_buffer: int = option(
+        10_000,
+        "Requests that may wait to be written to the log; what does not fit is dropped and counted.",
+        minimum=1,
+    )
     error_context: bool = option(
         True,
         "Add `olla_context` (endpoint, request id, time) to JSON errors of backends on OpenAI routes.",

@@ -131,6 +131,11 @@ class Prober:
         self._trouble = ""
         self._active: bool | None = None
 
+    @property
+    def is_active(self) -> bool:
+        """Whether this prober holds the lease."""
+        return bool(self._active)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Probe until `stop` is set, then give the lease back."""
         loop = tasks.spawn(self._keep_probing(), "probe loop")

@@ -30,6 +30,7 @@ from proxy.admission import identify
 from proxy.client_identity import ClientIdentity, rewrite_scope
 from proxy.errors import ErrorCode, OllaError
 from proxy.inbound import get_header
+from proxy.journal import start_journal, stop_journal
 from proxy.live import live
 from proxy.request_id import choose_request_id
 from proxy.upstream import close_door
@@ -92,6 +93,7 @@ class Doors:
             loading.start_loader(_follow)
             start_settling()
             start_sampling()
+            start_journal()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -101,6 +103,7 @@ class Doors:
                 await loading.look()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
+                await stop_journal()
                 await close_door()
                 await send({"type": "lifespan.shutdown.complete"})
                 return

@@ -2,9 +2,27 @@
 
 from django.apps import AppConfig
 
+PRUNE_EVERY = 60.0  # seconds
+
 
 class ProxyConfig(AppConfig):
-    """Machine traffic: routing and relaying."""
+    """Machine traffic: routing and relaying, and its log."""
 
     name = "proxy"
     verbose_name = "Proxy"
+
+    def ready(self) -> None:
+        """Have the prober's process look after the request log."""
+        from endpoints.chores import register_chore
+
+        register_chore("request log", PRUNE_EVERY, keep_log)
+
+
+def keep_log() -> None:
+    """Sum up and prune by the settings. Blocking; raises django.db.Error."""
+    import time
+
+    from endpoints.conf import conf
+    from proxy.roll_ups import prune
+
+    prune(time.time(), conf().request_log_days, conf().request_log_rollup_days)

@@ -13,6 +13,7 @@ from typing import Any
 import django.db
 from django.core.management.base import BaseCommand, CommandError
 
+from endpoints.chores import start_chores
 from endpoints.models import Endpoint
 from endpoints.prober import Prober
 from endpoints.prober_once import probe_all
@@ -70,7 +71,13 @@ async def run_until_told(parent_pipe: int | None) -> None:
         loop.add_signal_handler(number, stop.set)
     if parent_pipe is not None:
         watch_pipe(loop, parent_pipe, stop.set)
-    await Prober().run(stop)
+    prober = Prober()
+    chores = start_chores(lambda: prober.is_active)
+    try:
+        await prober.run(stop)
+    finally:
+        for chore in chores:
+            chore.cancel()
 
 
 def watch_pipe(loop: asyncio.AbstractEventLoop, descriptor: int, ended: Callable[[], None]) -> None:
