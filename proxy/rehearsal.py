@@ -212,7 +212,14 @@ def _route(snapshot: Snapshot, inbound: Inbound, view: LiveView) -> tuple[Decisi
 
 
 def _plan(decision: Decision, session_endpoint: int | None) -> list[Try]:
-    standing = Standing(live.in_flight, live.queue.has_room, live.peek_cursor, session_endpoint)
+    standing = Standing(
+        live.in_flight,
+        live.queue.has_room,
+        live.peek_cursor,
+        session_endpoint,
+        decision.loaded,
+        conf().loaded_first_requests,
+    )
     return plan_tries(decision.tiers, policy_of(decision), standing)
 
 

@@ -10,12 +10,12 @@ nobody knows how other requests move counters meanwhile.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from endpoints.snapshot import EndpointRecord
-from proxy.selection import Policy, choose_endpoint
+from proxy.selection import Policy, choose_endpoint, keep_loaded
 
 Candidates = Sequence[EndpointRecord]
 # A request that has failed so often is not saved by the next one, and each try looks at all that are left.
@@ -26,6 +26,7 @@ class Why(StrEnum):
     """What puts an endpoint at its place in the order."""
 
     POLICY = "policy"
+    LOADED = "loaded_first"  # the policy's among those that have the model in memory
     SESSION = "session"  # the conversation is pinned to it
     QUEUE = "queue"  # it is full: whichever of those that wait for has room first
 
@@ -38,6 +39,8 @@ class Standing:
     has_room: Callable[[int], bool] = lambda _: True
     next_position: Callable[[Candidates], int] = lambda _: 1  # of the policy's turns among these candidates
     session_endpoint: int | None = None
+    loaded: Collection[int] = ()  # those that have the model in memory, where others would have to load it
+    loaded_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,14 @@ def _choose(
         pinned = next((each for each in roomy if each.id == recalled), None)
         if pinned is not None:
             return Try(pinned, Why.SESSION)
+        ready = keep_loaded(roomy, standing.loaded, standing.in_flight, standing.loaded_limit)
+        why = Why.LOADED if len(ready) < len(roomy) else Why.POLICY
+        roomy = list(ready)
         key = (roomy[0].id, roomy[-1].id, len(roomy))  # as `Live` counts turns
         position = standing.next_position(roomy) + taken[key]
         taken[key] += 1
         chosen = choose_endpoint(policy, roomy, standing.in_flight, position)
-        return Try(chosen, Why.POLICY, is_turn=_depends_on_turn(policy, roomy, standing, position, chosen))
+        return Try(chosen, why, is_turn=_depends_on_turn(policy, roomy, standing, position, chosen))
     return None
 
 

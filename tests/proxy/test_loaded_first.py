@@ -13,8 +13,9 @@ from endpoints.models import DiscoveredModel
 from endpoints.snapshot import Alias, build_snapshot
 from proxy.decision import Plan
 from proxy.routing import route
-from proxy.selection import keep_loaded
+from proxy.selection import Policy, keep_loaded
 from proxy.tracing import trace
+from proxy.tries import Standing, Why, plan_tries
 from tests.fakes import ScriptedBackend, json_reply
 from tests.proxy.builders import NOW, make_endpoint, make_inbound, make_snapshot, make_view
 from tests.proxy.conftest import Proxy
@@ -53,6 +54,15 @@ def test_it_shows_it_in_the_trace() -> None:
     snapshot, inbound, view = make_snapshot(warm, cold), make_inbound(model="m"), make_view()
     told = trace(snapshot, inbound, view, route(snapshot, inbound, view, FIRST))
     assert [(each.endpoint.name, each.loaded_first) for each in told.considered] == [("a", True), ("b", False)]
+
+
+def test_it_explains_the_order_of_tries() -> None:
+    warm, cold = make_endpoint("a", models=["m"]), make_endpoint("b", models=["m"], cold=COLD)
+    standing = Standing(loaded={warm.id}, loaded_limit=4)
+    tries = plan_tries([[cold, warm]], Policy.PRIORITY, standing)
+    assert [(each.endpoint.name, each.why) for each in tries] == [("a", Why.LOADED), ("b", Why.POLICY)]
+    busy = Standing({warm.id: 4}, loaded={warm.id}, loaded_limit=4)
+    assert plan_tries([[cold, warm]], Policy.LEAST_CONNECTIONS, busy)[0].endpoint is cold
 
 
 @pytest.mark.parametrize(
