@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from math import inf
 from time import monotonic
 from typing import Protocol
@@ -40,7 +40,7 @@ class Answer:
 
     __slots__ = (
         "_connection", "_loop", "_reader", "_waiter", "deadline", "failure", "headers", "http_version",
-        "interrupt", "limits", "reason", "reused", "status", "total_deadline", "unsent",
+        "interrupt", "limits", "reason", "reused", "status", "tap", "total_deadline", "unsent",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, method: bytes, limits: Limits, started: float) -> None:
@@ -54,6 +54,7 @@ class Answer:
         self.deadline = inf
         self.total_deadline = started + limits.total if limits.total else inf
         self.unsent = 0
+        self.tap: Callable[[bytes], None] | None = None  # is shown each piece that is iterated over
         self.interrupt: asyncio.Timeout | None = None  # the scope of an upload that an early answer ends
         self._reader = AnswerReader(method)
         self._connection: Connection | None = connection
@@ -77,6 +78,8 @@ class Answer:
                 raise StopAsyncIteration
             await self._wait(self.limits.idle)
         data = reader.take()
+        if self.tap is not None:
+            self.tap(data)
         if self._connection is not None:
             self._connection.resume_reading()
         return data

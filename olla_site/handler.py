@@ -303,8 +303,6 @@ async def _send_relay(answer: RelayResponse, method: str, send: Send, record: Re
         await send({"type": "http.response.body", "body": body})
         record.note_sent(len(body), time.monotonic())
         answer.complete()
-        if record.tap is not None:
-            record.tap(body)
         return
     try:
         async for chunk in answer:
@@ -312,8 +310,6 @@ async def _send_relay(answer: RelayResponse, method: str, send: Send, record: Re
             if record.first_byte is None:
                 record.note_sent(0, time.monotonic())
             record.response_bytes += len(chunk)
-            if record.tap is not None:
-                record.tap(chunk)
     except OllaError as error:
         raise AbortResponse(error.message) from error
     await send({"type": "http.response.body", "body": b""})

@@ -22,6 +22,7 @@ from proxy.errors import ErrorShape, OllaError, build_context
 from proxy.headers import SANDBOX, backend_type_header, build_downstream_headers, header_text
 from proxy.inbound import Inbound, RawHeaders
 from proxy.product import PROXIED_BY
+from proxy.provider_metrics import UsageReader
 from proxy.record import RequestRecord
 from proxy.relay import Ending, RelayResponse
 from proxy.routing import Decision
@@ -42,6 +43,7 @@ class Prepared:
     first: bytes | None
     headers_at: float  # monotonic
     rendering: Rendering
+    reader: UsageReader | None = None
 
     @property
     def status(self) -> int:

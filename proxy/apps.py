@@ -12,10 +12,13 @@ class ProxyConfig(AppConfig):
     verbose_name = "Proxy"
 
     def ready(self) -> None:
-        """Have the prober's process look after the request log."""
+        """Have the prober's process look after the request log, and debug lines of metrics written."""
         from endpoints.chores import register_chore
+        from proxy.finished import subscribe
+        from proxy.metrics_log import log_metrics
 
         register_chore("request log", PRUNE_EVERY, keep_log)
+        subscribe(log_metrics)
 
 
 def keep_log() -> None:

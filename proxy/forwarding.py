@@ -34,6 +34,7 @@ from proxy.errors import ErrorCode, OllaError
 from proxy.headers import has_looped, header_text
 from proxy.inbound import Inbound, RawHeaders, get_header
 from proxy.live import live, plan
+from proxy.provider_metrics import UsageReader, read_usage_of
 from proxy.queueing import QueueError, Slot
 from proxy.relay import Ending, RelayResponse
 from proxy.routing import Action, Decision, Plan, Refresh, route
@@ -93,6 +94,7 @@ def _note_answer(inbound: Inbound, decision: Decision, prepared: Prepared) -> No
     record.decision = decision
     record.answered = prepared.attempt.note
     record.answer_status = prepared.status
+    record.reader = prepared.reader
     record.sent_model = decision.sent_names.get(endpoint.id) or inbound.model
 
 
@@ -280,6 +282,7 @@ async def _attempt(attempt: Attempt, inbound: Inbound, model: str | None, dialec
             answer = await door().send(attempt.endpoint, rendering.inbound, rendering.model)
             headers_at = time.monotonic()
             attempt.confirm(answer.status)
+            reader = _watch(answer, attempt.endpoint)
             body, first = await rendering.read_ahead(answer)
             other = rendering.rephrase(answer, body)
             if other is None:
@@ -287,7 +290,9 @@ async def _attempt(attempt: Attempt, inbound: Inbound, model: str | None, dialec
             answer.abandon()
             rendering = other
         verdict = None
-        return Prepared(attempt, answer, body, first, headers_at, rendering)
+        if reader is not None:
+            reader.whole = body
+        return Prepared(attempt, answer, body, first, headers_at, rendering, reader)
     except UnfitError as error:
         attempt.note.error = "unfit"
         return Failure(attempt.endpoint, error)
@@ -300,6 +305,14 @@ async def _attempt(attempt: Attempt, inbound: Inbound, model: str | None, dialec
             attempt.close(verdict)
             if answer is not None:
                 answer.abandon()
+
+
+def _watch(answer: Answer, endpoint: EndpointRecord) -> UsageReader | None:
+    """Have what the answer says of its cost remembered as it comes; None where it cannot be read."""
+    reader = read_usage_of(answer.status, answer.headers, endpoint.profile)
+    if reader is not None:
+        answer.tap = reader.note
+    return reader
 
 
 def _note_failure(endpoint: EndpointRecord, error: DoorError, inbound: Inbound) -> Verdict:

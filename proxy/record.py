@@ -20,8 +20,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from endpoints.answer_metrics import Metric
 from endpoints.snapshot import EndpointRecord
 from proxy.errors import ErrorCode
+from proxy.provider_metrics import UsageReader, Values
 
 
 class Outcome(StrEnum):
@@ -42,6 +44,7 @@ class Ending(StrEnum):
     CLIENT_GONE = "client_gone"
 
 
+_USAGE_FIELDS = {Metric.PROMPT_TOKENS.value: "input_tokens", Metric.COMPLETION_TOKENS.value: "output_tokens"}
 # What counts against the success rate. Refusals and hang-ups are on neither side of it.
 FAILURES = frozenset({Outcome.BACKEND_ERROR, Outcome.BROKEN})
 _FROM_BACKENDS = frozenset({
@@ -121,8 +124,7 @@ class RequestRecord(msgspec.Struct):
     queue_wait: float = 0.0  # seconds
     sticky: str | None = None
     usage: Usage | None = None
-    # Called with each piece of the answer as it has left, for whoever reads the usage out of it.
-    tap: Any = None
+    reader: UsageReader | None = None  # of the backend's answer; the usage is read when it has ended
 
     status: int | None = None  # as sent; None when the client left before
     answer_status: int | None = None  # as the answer is judged, where a body or a late error says otherwise
@@ -183,6 +185,12 @@ class RequestRecord(msgspec.Struct):
         writing = self.seconds - self.first_byte
         return usage.output_tokens / writing if writing > 0 else None
 
+    def _note_told(self, told: Values) -> None:
+        """Note what the backend's answer told; `metrics` gets what has no field of its own."""
+        named: dict[str, Any] = {_USAGE_FIELDS.get(name, name): value for name, value in told.items()}
+        if named:
+            self.note_usage(**named)
+
     def note_sent(self, size: int, now: float) -> None:
         """A first part of the body has left (`now` monotonic)."""
         self.first_byte = now - self.started
@@ -197,7 +205,9 @@ class RequestRecord(msgspec.Struct):
         if self.outcome is not None:
             return False
         self.seconds = now - self.started
-        self.tap = None
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            self._note_told(reader.read())
         self.outcome = _judge(self, client_left=client_left)
         return True
 

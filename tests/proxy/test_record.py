@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from olla_site.handler import send_answer
 from proxy.finished import subscribe, unsubscribe
 from proxy.live import live
 from proxy.record import Ending, Outcome, RequestRecord, build_attempts, build_trace, no_record, success_rate
-from proxy.relay import RelayResponse
 from tests.fakes import Cut, Reply, ScriptedBackend, Silence, json_reply, sse_reply
 from tests.proxy.conftest import Proxy
 
@@ -380,24 +378,6 @@ async def test_it_goes_on_when_a_subscriber_fails(
         unsubscribe(fail)
     assert (answer.status, len(records)) == (200, 1)
     assert "a subscriber to finished requests failed" in caplog.text
-
-
-async def test_it_shows_each_piece_of_an_answer_to_the_tap(proxy: Proxy, records: list[RequestRecord]) -> None:
-    record = no_record()
-    seen: list[bytes] = []
-    record.tap = seen.append
-
-    class Pieces(RelayResponse):
-        async def _relay(self) -> AsyncIterator[bytes]:
-            yield b"a"
-            yield b"bc"
-
-    async def send(message: dict[str, Any]) -> None:
-        return
-
-    await send_answer(Pieces(200, []), "POST", send, record)
-    assert seen == [b"a", b"bc"]
-    assert record.response_bytes == 3
 
 
 def test_it_leaves_refusals_and_hang_ups_out_of_the_success_rate() -> None:
