@@ -310,6 +310,7 @@ async def _send_relay(answer: RelayResponse, method: str, send: Send, record: Re
             if record.first_byte is None:
                 record.note_sent(0, time.monotonic())
             record.response_bytes += len(chunk)
+            record.response_chunks += 1
     except OllaError as error:
         raise AbortResponse(error.message) from error
     await send({"type": "http.response.body", "body": b""})

@@ -69,11 +69,12 @@ _CLOSED = BreakerView(GateState.CLOSED, 0, None, None)
 class Breaker:
     """The gates of all endpoints, in this process. `now` is monotonic seconds; `threshold` 0 turns it off."""
 
-    __slots__ = ("_eras", "_gates", "open_time", "threshold")
+    __slots__ = ("_eras", "_gates", "open_time", "opened", "threshold")
 
     def __init__(self, threshold: int = 5, open_time: float = 30.0) -> None:
         self.threshold = threshold
         self.open_time = open_time
+        self.opened: dict[int, int] = {}  # endpoint id -> times its gate opened
         self._eras = 0
         # Only endpoints that have failed are here, so that the others cost one look.
         self._gates: dict[int, _Gate] = {}
@@ -135,6 +136,7 @@ class Breaker:
             gate.opened_at = now
             gate.probing_since = None
             gate.era = self._next_era()
+            self.opened[ticket.endpoint_id] = self.opened.get(ticket.endpoint_id, 0) + 1
 
     def release(self, ticket: Ticket, now: float) -> None:
         """Nothing is known of the endpoint; if this was the probe, the next request may be it."""

@@ -104,6 +104,7 @@ class Live:
 
     def count_finished(self, record: RequestRecord) -> None:
         """Count a request that has ended; a sink of `proxy.finished`."""
+        self.tallies.note(record)
         if record.outcome is Outcome.CLIENT_GONE:
             self.hang_ups += 1
 
@@ -161,6 +162,7 @@ class Live:
             self.sticky.purge(endpoint_id)
         if before.snapshot is not snapshot:
             self.breaker.retain(snapshot.by_id)
+            self.tallies.retain(snapshot.by_id)
             self.queue.reconsider()
 
 

@@ -130,6 +130,7 @@ class RequestRecord(msgspec.Struct):
     answer_status: int | None = None  # as the answer is judged, where a body or a late error says otherwise
     error_code: str | None = None  # of our own error
     response_bytes: int = 0
+    response_chunks: int = 0  # of a streamed answer
     first_byte: float | None = None  # seconds from `started` until the first byte of the body had left
     ending: Ending | None = None
     seconds: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
@@ -14,9 +15,12 @@ from endpoints.conf import conf
 from proxy.admission import admission
 from proxy.live import live
 from proxy.status.access import require_access
-from proxy.status.conditional import conditional_answer, plain_answer
+from proxy.status.conditional import conditional_answer, plain_answer, zipped_answer
 from proxy.status.endpoint_rows import build_endpoints
+from proxy.status.metric_sheet import CONTENT_TYPE, write_metrics
+from proxy.status.metrics import build_metrics
 from proxy.status.model_rows import build_models
+from proxy.status.model_stats import build_model_stats
 from proxy.status.overview import build_status
 from proxy.status.picture import take_picture, uptime
 from proxy.status.process_facts import build_process
@@ -91,6 +95,18 @@ async def models(request: StatusRequest) -> HttpResponse:
 
 
 @guarded
+async def model_stats(request: StatusRequest) -> HttpResponse:
+    """`/internal/stats/models`; `include_endpoints=true` and `include_summary=true` add endpoints."""
+    return plain_answer(
+        build_model_stats(
+            await take_picture(),
+            include_endpoints=request.GET.get("include_endpoints") == "true",
+            include_summary=request.GET.get("include_summary") == "true",
+        )
+    )
+
+
+@guarded
 async def sticky_stats(_request: StatusRequest) -> HttpResponse:
     """`/internal/stats/sticky`."""
     return plain_answer(live.sticky.stats(time.monotonic()))
@@ -100,6 +116,15 @@ async def sticky_stats(_request: StatusRequest) -> HttpResponse:
 async def translator_stats(request: StatusRequest) -> HttpResponse:
     """`/internal/stats/translators`; `lenient=true` counts every answer of a backend as a success."""
     return plain_answer(live.anthropic.report(lenient=request.GET.get("lenient") == "true"))
+
+
+@guarded
+async def metrics(request: StatusRequest) -> HttpResponse:
+    """`/internal/metrics`."""
+    families = build_metrics(await take_picture())
+    # Thousands of samples take a while to write; meanwhile the loop serves others.
+    text = await asyncio.to_thread(write_metrics, families)
+    return zipped_answer(request.raw_headers, text, CONTENT_TYPE)
 
 
 @guarded

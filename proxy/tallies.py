@@ -1,81 +1,91 @@
 """Tallies: what became of every request, counted for the life of the process. (pure)
 
 One request is one request: it counts once in the totals and once for its model; each endpoint it was tried at
-counts an attempt. What is counted, exactly:
+counts an attempt. What is counted, in the words of `proxy.record.Outcome`:
 
-    requests = successes + client_errors + failures + hang_ups
-      success       an answer of status below 400 that came to its end
-      client_error  an answer of status 4xx, a backend's or ours: the request was at fault, or too much
-      failure       an answer of status 5xx, or one that broke off
-      hang_up       the client left before the end: nobody's failure
+    requests = successes + rejected + failures + hang_ups
+    success rate = successes / (successes + failures)
 
-A success rate is successes / (successes + failures).
+`note` is called with every finished record and takes about ten microseconds.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Collection
+from functools import lru_cache
 
+from endpoints.profiles import PREFIXES
+from endpoints.snapshot import ANTHROPIC, UNIVERSAL, EndpointRecord, fold_model
+from proxy.record import FAILURES, AttemptNote, Outcome, RequestRecord
 from proxy.sketch import Buckets, Sketch
 
-OTHER = "other"  # models that no endpoint answered for, and those beyond the most that are counted by name
+OTHER = "other"  # models no endpoint lists, and whatever is beyond the most that is counted by name
 MOST_MODELS = 500
 MOST_PAIRS = 5000
-MOST_CLIENTS = 1000  # different clients remembered for each model; more count as that many
+MOST_ENDPOINTS = 2000  # beyond, the counts of endpoints that are gone go too
+MOST_CLIENTS = 1000  # different clients told apart for each model
 MOST_CAUSES = 64
+UNFIT = "unfit"  # the request could not be put to that endpoint; nothing was sent
 
 
-class Outcome(StrEnum):
-    """What became of a request or an attempt."""
-
-    SUCCESS = "success"
-    CLIENT_ERROR = "client_error"
-    FAILURE = "failure"
-    HANG_UP = "hang_up"
-
-
-class Tally:
-    """Counts of one thing: all requests, an endpoint's attempts, a model's requests, or a model at an endpoint."""
+class Counts:
+    """What became of one kind of thing; by itself, of a model's attempts at one endpoint."""
 
     __slots__ = (
-        "bytes_out", "causes", "client_errors", "failures", "failures_in_a_row", "first_byte", "hang_ups",
-        "last_at", "latency", "requests", "successes",
+        "bytes_out", "causes", "failures", "failures_in_a_row", "hang_ups", "last_at", "rejected", "requests",
+        "success_seconds", "successes",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = 0
         self.successes = 0
-        self.client_errors = 0
+        self.rejected = 0
         self.failures = 0
         self.hang_ups = 0
         self.failures_in_a_row = 0
         self.bytes_out = 0
         self.last_at: float | None = None  # seconds since the epoch
-        self.latency = Sketch()  # milliseconds until the end, successes only
-        self.first_byte = Sketch()  # milliseconds, wherever there was one
+        self.success_seconds = 0.0  # until the end, successes only
         self.causes: dict[str, int] = {}
+
+    @property
+    def mean_latency(self) -> float | None:
+        """Milliseconds a success took; None before the first."""
+        return self.success_seconds * 1000 / self.successes if self.successes else None
 
     @property
     def judged(self) -> int:
         """How many say something of whoever answers: successes and failures."""
         return self.successes + self.failures
 
-    def note(self, outcome: Outcome, now: float, cause: str = "") -> None:
+    def note(self, outcome: Outcome, now: float, cause: str) -> None:
         """Count one. `cause` says what went wrong, in a word."""
         self.requests += 1
         self.last_at = now
         if outcome is Outcome.SUCCESS:
             self.successes += 1
             self.failures_in_a_row = 0
-        elif outcome is Outcome.FAILURE:
+            return
+        if outcome in FAILURES:
             self.failures += 1
             self.failures_in_a_row += 1
-        elif outcome is Outcome.CLIENT_ERROR:
-            self.client_errors += 1
+        elif outcome is Outcome.REJECTED:
+            self.rejected += 1
         else:
             self.hang_ups += 1
         if cause:
             count_bounded(self.causes, cause, MOST_CAUSES)
+
+
+class Tally(Counts):
+    """The counts of all requests, of an endpoint's attempts or of a model's requests, with their times."""
+
+    __slots__ = ("first_byte", "latency")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latency = Sketch()  # milliseconds until the end, successes only
+        self.first_byte = Sketch()  # milliseconds, wherever there was one
 
 
 class ModelTally(Tally):
@@ -93,6 +103,25 @@ class ModelTally(Tally):
         self.output_tokens = 0
         self.speed = Sketch()  # tokens a second
 
+    def note_details(self, record: RequestRecord) -> None:
+        """Count what the record tells beyond its outcome."""
+        if len(self.clients) < MOST_CLIENTS:
+            self.clients.add(hash(record.client_key or record.client))
+        action = record.decision.action if record.decision is not None else ""
+        if action == "routed":
+            self.hits += 1
+        elif action == "fallback":
+            self.fallbacks += 1
+        else:
+            self.misses += 1
+        usage = record.usage
+        if usage is not None:
+            self.input_tokens += usage.input_tokens or 0
+            self.output_tokens += usage.output_tokens or 0
+            speed = record.tokens_per_second
+            if speed:
+                self.speed.add(speed)
+
 
 def count_bounded(counts: dict[str, int], name: str, most: int) -> None:
     """Count one under its name, or under `other` when there are `most` names already."""
@@ -106,13 +135,163 @@ class Tallies:
 
     def __init__(self) -> None:
         self.all = Tally()
-        self.endpoints: dict[int, Tally] = {}
+        self.endpoints: dict[int, Tally] = {}  # attempts
         self.models: dict[str, ModelTally] = {}
-        self.pairs: dict[tuple[str, int], Tally] = {}
+        self.pairs: dict[tuple[str, int], Counts] = {}  # attempts, by model and endpoint
+        self.outcomes: dict[tuple[str, Outcome], int] = {}  # requests, by provider
         self.duration: dict[str, Buckets] = {}  # by provider
-        self.attempts: dict[tuple[int, str], int] = {}  # (endpoint, result)
-        self.retries: dict[str, int] = {}  # by reason
+        self.retries: dict[str, int] = {}  # attempts after which another was made, by reason
+        self.streams = 0
         self.overhead = Buckets()
         self.first_byte = Buckets()
         self.queue_wait = Buckets()
         self.chunk_gap = Buckets()
+        self._spellings: dict[str, str] = {}  # case-folded name -> the name counted under
+
+    def note(self, record: RequestRecord) -> None:
+        """Count a finished request; a sink of `proxy.finished`."""
+        outcome = record.outcome or Outcome.BROKEN
+        now, cause = record.at + record.seconds, request_cause(record, outcome)
+        tallies: list[Tally] = [self.all]
+        self.all.note(outcome, now, cause)
+        name = self._name_model(record)
+        if name:
+            model = self.models.get(name) or self._open_model(name)
+            model.note(outcome, now, cause)
+            model.note_details(record)
+            tallies.append(model)
+        _note_answer(tallies, record, outcome, record.started)
+        self._note_times(record, outcome)
+        if record.attempts:
+            self._note_attempts(record, outcome, name, now)
+
+    def retain(self, endpoint_ids: Collection[int]) -> None:
+        """Forget endpoints that are gone, once there are many."""
+        if len(self.endpoints) > MOST_ENDPOINTS:
+            self.endpoints = {key: tally for key, tally in self.endpoints.items() if key in endpoint_ids}
+            self.pairs = {key: tally for key, tally in self.pairs.items() if key[1] in endpoint_ids}
+
+    def _note_times(self, record: RequestRecord, outcome: Outcome) -> None:
+        provider = name_provider(record.prefix)
+        key = (provider, outcome)
+        self.outcomes[key] = self.outcomes.get(key, 0) + 1
+        buckets = self.duration.get(provider)
+        if buckets is None:
+            buckets = self.duration[provider] = Buckets()
+        seconds = record.seconds
+        buckets.add(seconds)
+        if record.queue_wait:
+            self.queue_wait.add(record.queue_wait)
+        first = record.first_byte
+        if record.answered is not None and first is not None:
+            self.first_byte.add(first)
+            self.overhead.add(_own_time(record))
+            if record.stream:
+                self.streams += 1
+                if record.response_chunks > 1:
+                    self.chunk_gap.add((seconds - first) / (record.response_chunks - 1))
+
+    def _note_attempts(self, record: RequestRecord, outcome: Outcome, name: str, now: float) -> None:
+        last = record.attempts[-1]
+        for attempt in record.attempts:
+            answered = attempt is record.answered
+            result = outcome if answered else judge_attempt(attempt)
+            cause = attempt_cause(attempt, result)
+            if attempt is not last:
+                self.retries[cause] = self.retries.get(cause, 0) + 1
+            endpoint = self._endpoint(attempt.endpoint)
+            endpoint.note(result, now, cause)
+            if answered:
+                _note_answer([endpoint], record, result, attempt.began)
+            if name:
+                pair = self._pair(name, attempt.endpoint)
+                pair.note(result, now, cause)
+                if result is Outcome.SUCCESS:
+                    pair.success_seconds += record.started + record.seconds - attempt.began
+
+    def _endpoint(self, endpoint: EndpointRecord) -> Tally:
+        tally = self.endpoints.get(endpoint.id)
+        if tally is None:
+            tally = self.endpoints[endpoint.id] = Tally()
+        return tally
+
+    def _pair(self, name: str, endpoint: EndpointRecord) -> Counts:
+        tally = self.pairs.get((name, endpoint.id))
+        if tally is None:
+            key = (name if len(self.pairs) < MOST_PAIRS else OTHER, endpoint.id)
+            tally = self.pairs.setdefault(key, Counts())
+        return tally
+
+    def _name_model(self, record: RequestRecord) -> str:
+        """The name a request's model is counted under: as its endpoint spells it, or the one counted before."""
+        sent = record.sent_model or record.model
+        if not sent:
+            return ""
+        endpoint, folded = record.endpoint, fold_model(sent)
+        if endpoint is not None:
+            listed = endpoint.model_names.get(folded)
+            if listed is not None:
+                return listed if listed in self.models or len(self.models) < MOST_MODELS else OTHER
+        return self._spellings.get(folded, OTHER)
+
+    def _open_model(self, name: str) -> ModelTally:
+        tally = self.models[name] = ModelTally()
+        self._spellings.setdefault(fold_model(name), name)
+        return tally
+
+
+def _note_answer(tallies: list[Tally], record: RequestRecord, outcome: Outcome, began: float) -> None:
+    """Count sizes and times of an answer; `began` is what its times are measured from (monotonic)."""
+    before = began - record.started
+    succeeded, first = outcome is Outcome.SUCCESS, record.first_byte
+    for tally in tallies:
+        tally.bytes_out += record.response_bytes
+        if succeeded:
+            seconds = record.seconds - before
+            tally.success_seconds += seconds
+            tally.latency.add(seconds * 1000)
+        if first is not None and record.answered is not None:
+            tally.first_byte.add(max(0.0, first - before) * 1000)
+
+
+def _own_time(record: RequestRecord) -> float:
+    """Seconds a request spent here: outside of its attempts and not in line."""
+    upstream = sum(attempt.seconds or 0.0 for attempt in record.attempts)
+    return max(0.0, record.seconds - upstream - record.queue_wait)
+
+
+def judge_attempt(attempt: AttemptNote) -> Outcome:
+    """What an attempt that did not become the client's answer came to."""
+    if attempt.error == UNFIT:
+        return Outcome.REJECTED
+    if attempt.error or attempt.status is not None:
+        return Outcome.BACKEND_ERROR
+    return Outcome.CLIENT_GONE
+
+
+def attempt_cause(attempt: AttemptNote, outcome: Outcome) -> str:
+    """Why an attempt was no success, in a word."""
+    if attempt.error:
+        return attempt.error
+    if outcome is Outcome.BROKEN:
+        return outcome.value
+    if outcome is Outcome.BACKEND_ERROR or outcome is Outcome.REJECTED:
+        return f"status_{attempt.status}"
+    return ""
+
+
+def request_cause(record: RequestRecord, outcome: Outcome) -> str:
+    """Why a request was no success, in a word: our error code, the backend's status, or that it broke off."""
+    if outcome is Outcome.SUCCESS or outcome is Outcome.CLIENT_GONE:
+        return ""
+    if record.error_code:
+        return str(record.error_code)
+    if outcome is Outcome.BROKEN:
+        return outcome.value
+    return f"status_{record.answer_status or record.status}"
+
+
+@lru_cache(maxsize=256)
+def name_provider(prefix: str) -> str:
+    """The provider a prefix stands for, by its one name; `other` for prefixes nobody serves."""
+    return prefix if prefix in (UNIVERSAL, ANTHROPIC) else PREFIXES.get(prefix, OTHER)

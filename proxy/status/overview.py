@@ -11,7 +11,7 @@ from proxy.sketch import Sketch
 from proxy.status import formats
 from proxy.status.picture import EndpointFacts, Picture, read_endpoints
 from proxy.status.verdicts import EndpointSigns, judge_security, judge_system, list_issues
-from proxy.tallies import Tally
+from proxy.tallies import Counts
 
 ENGINE, PROFILE = "olla", "streaming"
 SHARES = (0.5, 0.95, 0.99)
@@ -61,7 +61,7 @@ def build_system(picture: Picture, endpoints: list[EndpointFacts]) -> dict[str, 
         "total_failures": totals.failures,
         "has_traffic": totals.requests > 0,
         "successful_requests": totals.successes,
-        "client_errors": totals.client_errors,
+        "rejected_requests": totals.rejected,
         "hang_ups": totals.hang_ups,
         "endpoints_usable": sum(each.usable for each in endpoints),
         "errors_by_cause": dict(sorted(totals.causes.items())),
@@ -101,7 +101,7 @@ def build_percentiles(sketch: Sketch) -> dict[str, float | None]:
     return dict(zip(("p50", "p95", "p99"), found, strict=True))
 
 
-def success_share(tally: Tally) -> float | None:
+def success_share(tally: Counts) -> float | None:
     """The share of successes; None before there is any to tell."""
     return tally.successes / tally.judged if tally.judged else None
 
@@ -170,7 +170,7 @@ def build_live_facts(endpoint: EndpointFacts) -> dict[str, Any]:
         "queued": endpoint.queued,
         "max_concurrent": record.max_concurrent,
         "failures": tally.failures,
-        "client_errors": tally.client_errors,
+        "rejected": tally.rejected,
         "hang_ups": tally.hang_ups,
         "errors_by_cause": dict(sorted(tally.causes.items())),
         "first_byte_ms": build_percentiles(tally.first_byte),

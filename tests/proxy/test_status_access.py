@@ -11,7 +11,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 
 CLOSED = [
     "/internal/status", "/internal/status/endpoints", "/internal/status/models", "/internal/stats/sticky",
-    "/internal/stats/translators", "/internal/process",
+    "/internal/stats/translators", "/internal/stats/models", "/internal/process", "/internal/metrics",
 ]  # fmt: skip
 OPEN = ["/internal/health", "/internal/ready", "/version"]
 PUBLIC = "203.0.113.9"

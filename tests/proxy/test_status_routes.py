@@ -16,7 +16,7 @@ from endpoints import loading
 from endpoints.models import EndpointHealth, ProberLease
 from proxy.live import live
 from proxy.status.conditional import encode_json, make_tag, matches, takes_gzip
-from tests.fakes import ScriptedBackend
+from tests.fakes import ScriptedBackend, json_reply
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 PERCENT = re.compile(r"0%|100%|\d{1,3}\.\d%")
@@ -34,7 +34,7 @@ QUANTILES = {"p50": (*NUMBER, type(None)), "p95": (*NUMBER, type(None)), "p99": 
 LIVE_FACTS = {
     "usable": bool, "held_out_by": (str, type(None)), "state": str, "drain_then_disable": bool,
     "detected_type": (str, type(None)), "breaker": re.compile("closed|open|half-open"), "breaker_failures": int,
-    "queued": int, "max_concurrent": (int, type(None)), "failures": int, "client_errors": int, "hang_ups": int,
+    "queued": int, "max_concurrent": (int, type(None)), "failures": int, "rejected": int, "hang_ups": int,
     "errors_by_cause": dict, "first_byte_ms": QUANTILES, "latency_ms": QUANTILES, "last_error": str,
 }  # fmt: skip
 STATUS = {
@@ -56,7 +56,7 @@ STATUS = {
         "endpoints_up": re.compile(r"\d+/\d+"),
         "success_rate": RATE, "avg_latency": LATENCY, "total_traffic": SIZE, "uptime": SHORT, "version": str,
         "commit": str, "active_connections": int, "security_violations": int, "total_requests": int,
-        "total_failures": int, "has_traffic": bool, "successful_requests": int, "client_errors": int,
+        "total_failures": int, "has_traffic": bool, "successful_requests": int, "rejected_requests": int,
         "hang_ups": int, "endpoints_usable": int, "errors_by_cause": dict, "latency_ms": QUANTILES,
         "first_byte_ms": QUANTILES,
         "queue": {"waiting": int, "served": int, "refused": int, "timed_out": int, "length": int},
@@ -82,6 +82,26 @@ MODELS = {
     "timestamp": TIME, "models_by_family": dict, "recent_models": [MODEL], "total_models": int,
     "total_families": int, "total_endpoints": int,
     "model_groups": [{"family": str, "models": [MODEL], "endpoints": [str], "model_count": int}],
+}  # fmt: skip
+COUNTS = {
+    "request_count": int, "success_rate": float, "consecutive_errors": int, "endpoint_name": str, "last_used": AGO,
+    "average_latency": LATENCY, "successes": int, "failures": int, "rejected": int, "hang_ups": int,
+    "errors_by_cause": dict,
+}  # fmt: skip
+MODEL_STATS = {
+    "timestamp": TIME, "endpoints": {"gpu": COUNTS},
+    "models": [{
+        "endpoint_breakdown": {"gpu": COUNTS}, "name": str, "success_rate": RATE, "total_traffic": SIZE,
+        "average_latency": LATENCY, "p95_latency": LATENCY, "p99_latency": LATENCY, "last_requested": AGO,
+        "total_requests": int, "successful_requests": int, "failed_requests": int, "unique_clients": int,
+        "routing_hits": int, "routing_misses": int, "routing_fallbacks": int, "rejected_requests": int,
+        "hang_ups": int, "errors_by_cause": dict, "input_tokens": int, "output_tokens": int,
+        "tokens_per_second": QUANTILES, "first_byte_ms": QUANTILES, "latency_ms": QUANTILES,
+    }],
+    "summary": {
+        "overall_success_rate": RATE, "total_traffic": SIZE, "most_popular_model": str, "least_popular_model": str,
+        "total_models": int, "active_models": int, "total_requests": int,
+    },
 }  # fmt: skip
 PROCESS = {
     "memory": {
@@ -181,6 +201,26 @@ async def test_it_answers_with_every_field_in_its_format(fleet, path, query, sha
     exchange = await fleet.call("GET", path, query=query)
     assert (exchange.status, exchange.header("content-type")) == (200, "application/json")
     check(shape, exchange.json())
+
+
+async def test_it_tells_what_became_of_requests_by_model(proxy):
+    async with ScriptedBackend(json_reply({"usage": {}})) as backend:
+        await proxy.add(backend.url, "gpu", ["m", "n"])
+        for model in ("n", "m", "n"):
+            await proxy.chat(model=model)
+    full = await proxy.call("GET", "/internal/stats/models", query=b"include_endpoints=true&include_summary=true")
+    check(MODEL_STATS, full.json())
+    assert [(each["name"], each["total_requests"]) for each in full.json()["models"]] == [("n", 2), ("m", 1)]
+    summary = full.json()["summary"]
+    assert (summary["most_popular_model"], summary["least_popular_model"]) == ("n", "m")
+    short = (await proxy.call("GET", "/internal/stats/models")).json()
+    assert short["endpoints"] == {}
+    assert all("endpoint_breakdown" not in each for each in short["models"])
+
+
+async def test_it_has_no_model_statistics_before_the_first_request(proxy):
+    answer = (await proxy.call("GET", "/internal/stats/models")).json()
+    assert (answer["models"], answer["summary"]["most_popular_model"]) == ([], "")
 
 
 async def test_it_shows_what_is_known_of_endpoints(fleet):
@@ -324,7 +364,7 @@ async def test_it_zips_no_short_answer(proxy):
 
 
 ROUTES = [
-    *TAGGED, "/internal/stats/sticky", "/internal/stats/translators", "/internal/process", "/internal/ready",
+    *TAGGED, "/internal/stats/models", "/internal/metrics", "/internal/stats/sticky", "/internal/stats/translators", "/internal/process", "/internal/ready",
     "/internal/health", "/version",
 ]  # fmt: skip
 
