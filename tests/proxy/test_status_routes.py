@@ -364,8 +364,8 @@ async def test_it_zips_no_short_answer(proxy):
 
 
 ROUTES = [
-    *TAGGED, "/internal/stats/models", "/internal/metrics", "/internal/stats/sticky", "/internal/stats/translators", "/internal/process", "/internal/ready",
-    "/internal/health", "/version",
+    *TAGGED, "/internal/stats/models", "/internal/metrics", "/internal/stats/sticky", "/internal/process",
+    "/internal/stats/translators", "/internal/ready", "/internal/health", "/version",
 ]  # fmt: skip
 
 
