@@ -12,7 +12,6 @@ counts an attempt. What is counted, in the words of `proxy.record.Outcome`:
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import lru_cache
 
 from endpoints.profiles import PREFIXES
 from endpoints.snapshot import ANTHROPIC, UNIVERSAL, EndpointRecord, fold_model
@@ -25,6 +24,7 @@ MOST_PAIRS = 5000
 MOST_ENDPOINTS = 2000  # beyond, the counts of endpoints that are gone go too
 MOST_CLIENTS = 1000  # different clients told apart for each model
 MOST_CAUSES = 64
+_PROVIDERS = frozenset({UNIVERSAL, ANTHROPIC, *PREFIXES})
 UNFIT = "unfit"  # the request could not be put to that endpoint; nothing was sent
 
 
@@ -291,7 +291,6 @@ def request_cause(record: RequestRecord, outcome: Outcome) -> str:
     return f"status_{record.answer_status or record.status}"
 
 
-@lru_cache(maxsize=256)
 def name_provider(prefix: str) -> str:
-    """The provider a prefix stands for, by its one name; `other` for prefixes nobody serves."""
-    return prefix if prefix in (UNIVERSAL, ANTHROPIC) else PREFIXES.get(prefix, OTHER)
+    """The prefix a request came by; `other` for prefixes nobody serves."""
+    return prefix if prefix in _PROVIDERS else OTHER

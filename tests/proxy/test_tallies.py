@@ -1,0 +1,398 @@
+"""Statistics add up: a scripted run is counted alike by the script, the status routes, the metrics and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pytest
+from asgiref.sync import sync_to_async
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.finished import subscribe, unsubscribe
+from proxy.journal import Journal
+from proxy.live import live
+from proxy.models import RequestLog
+from proxy.record import AttemptNote, Outcome, RequestRecord
+from proxy.tallies import MOST_CLIENTS, MOST_MODELS, MOST_PAIRS, OTHER, Tallies
+from tests.fakes import Conn, Cut, ScriptedBackend, Silence, json_reply, sse_reply
+from tests.proxy.builders import make_endpoint
+
+CHAT = "/olla/openai/v1/chat/completions"
+MESSAGES = "/olla/anthropic/v1/messages"
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+COMPLETION = {
+    "id": "c", "object": "chat.completion", "created": 1, "model": "ok",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
+    "usage": USAGE,
+}  # fmt: skip
+PIECE = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+FIRST = HEAD + b"%x\r\n%b\r\n" % (len(PIECE), PIECE)
+STREAM = sse_reply([{"choices": [{"index": 0, "delta": {"content": word}}]} for word in "abc"])
+
+
+class Tried(NamedTuple):
+    """One attempt as the script foresees it."""
+
+    endpoint: str
+    outcome: str
+    cause: str = ""
+
+
+@dataclass(frozen=True)
+class Act:
+    """One kind of request and what must be counted of it."""
+
+    model: str
+    outcome: Outcome
+    attempts: tuple[Tried, ...]
+    cause: str = ""
+    path: str = CHAT
+    stream: bool = False
+    leaves: str = ""  # "at once" or "midway"
+    counted_as: str | None = None  # the model's name in the statistics
+
+
+GOOD = (Tried("first", "success"),)
+ACTS = {
+    "plain": Act("ok", Outcome.SUCCESS, GOOD),
+    "stream": Act("ok", Outcome.SUCCESS, GOOD, stream=True),
+    "translated": Act("ok", Outcome.SUCCESS, GOOD, path=MESSAGES),
+    "server error": Act("broken", Outcome.BACKEND_ERROR, (Tried("first", "failure", "status_500"),), "status_500"),
+    "busy": Act("busy", Outcome.BACKEND_ERROR, (Tried("first", "failure", "status_429"),), "status_429"),
+    "refused": Act("wrong", Outcome.REJECTED, (Tried("first", "rejected", "status_400"),), "status_400"),
+    "retried": Act(
+        "flaky", Outcome.SUCCESS, (Tried("first", "failure", "status_503"), Tried("second", "success"))
+    ),
+    "dropped": Act(
+        "dropped", Outcome.SUCCESS, (Tried("first", "failure", "nothing_received"), Tried("second", "success"))
+    ),
+    "lost": Act(
+        "lost", Outcome.BACKEND_ERROR, (Tried("first", "failure", "nothing_received"),), "upstream_unreachable"
+    ),
+    "cut": Act("cut", Outcome.BROKEN, (Tried("first", "failure", "broke_off"),), "broken", stream=True),
+    "midway": Act("slow", Outcome.CLIENT_GONE, (Tried("first", "client_gone"),), stream=True, leaves="midway"),
+    "at once": Act("silent", Outcome.CLIENT_GONE, (Tried("first", "client_gone"),), leaves="at once"),
+    "unknown": Act("nobody", Outcome.REJECTED, (), "model_not_found", counted_as=OTHER),
+}  # fmt: skip
+SHARES = {"plain": 8, "stream": 8, "translated": 4, "retried": 4, "dropped": 2}  # of 38 parts; others have one
+
+
+def reply_of_first(model: str, *, stream: bool) -> Any:
+    """What the first endpoint does with a request for a model."""
+    if stream and model == "ok":
+        return STREAM
+    return {
+        "ok": json_reply(COMPLETION), "broken": json_reply({"error": {}}, 500), "busy": json_reply({}, 429),
+        "wrong": json_reply({"error": {}}, 400), "flaky": json_reply({}, 503), "dropped": Cut(), "lost": Cut(),
+        "cut": Cut(FIRST), "slow": Cut([FIRST, 60.0]), "silent": Silence(),
+    }[model]  # fmt: skip
+
+
+async def be_first(conn: Conn) -> None:
+    """The script of the first endpoint."""
+    while not conn.transport.is_closing() and (request := await conn.request()) is not None:
+        body = request.json()
+        play = asyncio.ensure_future(conn.play(reply_of_first(body["model"], stream=body.get("stream")), request))
+        gone = asyncio.ensure_future(conn.gone.wait())
+        await asyncio.wait({play, gone}, return_when=asyncio.FIRST_COMPLETED)
+        play.cancel()
+        gone.cancel()
+
+
+@dataclass
+class Run:
+    """The script's own tally."""
+
+    acts: Counter[str]
+    body_bytes: int
+    log: list[RequestLog]
+
+    def count(self, **wanted: Any) -> int:
+        """Requests of acts with these attributes."""
+        return sum(
+            number
+            for name, number in self.acts.items()
+            if all(getattr(ACTS[name], field) == value for field, value in wanted.items())
+        )
+
+    def attempts(self, **wanted: str) -> int:
+        """Attempts with these attributes."""
+        return sum(
+            number
+            for name, number in self.acts.items()
+            for tried in ACTS[name].attempts
+            if all(getattr(tried, field) == value for field, value in wanted.items())
+        )
+
+
+async def perform(proxy: Any, act: Act, first: ScriptedBackend, alone: asyncio.Lock) -> int:
+    """One request; how many bytes of its answer's body came."""
+    body = {"model": act.model, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    if act.stream:
+        body["stream"] = True
+    if act.leaves != "at once":
+        exchange = proxy.open("POST", act.path, body)
+        if act.leaves == "midway":
+            await exchange.wait_bytes(len(PIECE))
+            exchange.leave()
+        return len((await exchange.done()).body)
+    async with alone:  # so that it is this request's arrival that is waited for
+        seen = sum(b'"silent"' in each.body for each in first.requests)
+        exchange = proxy.open("POST", act.path, body)
+        await first.wait_for(
+            lambda: sum(b'"silent"' in each.body for each in first.requests) > seen, 5, "a silent request"
+        )
+        exchange.leave()
+        return len((await exchange.done()).body)
+
+
+@pytest.fixture
+async def run(proxy, settings, long_form):
+    """About 500 requests (5,000 in the long form) of every kind in random order, ten at a time."""
+    settings.OLLA_LOAD_BALANCER = "priority"
+    settings.OLLA_BREAKER_THRESHOLD = 0
+    live.reset()
+    parts = [name for name in ACTS for _ in range(SHARES.get(name, 1))]
+    plan = parts * ((5000 if long_form else 500) // len(parts))
+    random.Random(4).shuffle(plan)
+    journal, alone = Journal(10_000), asyncio.Lock()
+    subscribe(journal.note)
+    everything = sorted({act.model for act in ACTS.values()} - {"nobody"})
+    async with ScriptedBackend(be_first) as first, ScriptedBackend(json_reply(COMPLETION)) as second:
+        await proxy.add(first.url, "first", everything, priority=300)
+        await proxy.add(second.url, "second", ["flaky", "dropped"], priority=100)
+        received = 0
+        for start in range(0, len(plan), 10):
+            doing = [perform(proxy, ACTS[name], first, alone) for name in plan[start : start + 10]]
+            received += sum(await asyncio.gather(*doing))
+        await proxy.settled()
+        unsubscribe(journal.note)
+        await journal.flush(20)
+        rows = await sync_to_async(lambda: list(RequestLog.objects.all()))()
+        yield Run(Counter(plan), received, rows)
+
+
+FAILED = (Outcome.BACKEND_ERROR, Outcome.BROKEN)
+COUNTERS = {"total_requests": None, "successful_requests": Outcome.SUCCESS, "hang_ups": Outcome.CLIENT_GONE,
+            "rejected_requests": Outcome.REJECTED}  # fmt: skip
+
+
+def named(act: Act) -> str:
+    """The name an act's model is counted under."""
+    return act.counted_as or act.model
+
+
+async def test_it_counts_the_same_everywhere(proxy, run):
+    system = (await proxy.call("GET", "/internal/status")).json()["system"]
+    text = (await proxy.call("GET", "/internal/metrics")).body.decode()
+    samples = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    check_totals(run, system, samples)
+    check_models(run, (await proxy.call("GET", "/internal/stats/models")).json(), samples)
+    check_endpoints(run, (await proxy.call("GET", "/internal/status/endpoints")).json()["endpoints"], samples)
+    check_translator(run, (await proxy.call("GET", "/internal/stats/translators")).json(), samples)
+    check_log(run)
+
+
+def check_totals(run, system, samples):
+    assert system["total_requests"] == run.acts.total() == samples["olla_requests_total", ()]
+    failed = sum(run.count(outcome=each) for each in FAILED)
+    assert system["total_failures"] == failed == samples["olla_failures_total", ()]
+    for field, outcome in COUNTERS.items():
+        assert system[field] == (run.count(outcome=outcome) if outcome else run.acts.total()), field
+    causes = Counter()
+    for name, number in run.acts.items():
+        if ACTS[name].cause:
+            causes[ACTS[name].cause] += number
+    assert system["errors_by_cause"] == causes
+    for cause, number in causes.items():
+        assert samples["olla_request_errors_total", (("cause", cause),)] == number
+    for provider, path in {"openai": CHAT, "anthropic": MESSAGES}.items():
+        for outcome in Outcome:
+            wanted = run.count(path=path, outcome=outcome)
+            key = ("olla_request_outcomes_total", (("outcome", outcome.value), ("provider", provider)))
+            assert samples.get(key, 0) == wanted
+        key = ("olla_request_duration_seconds_count", (("provider", provider),))
+        assert samples[key] == run.count(path=path)
+    assert samples["olla_total_traffic_bytes", ()] == run.body_bytes
+    for reason in ("status_503", "nothing_received"):
+        wanted = sum(number for name, number in run.acts.items()
+                     for tried in ACTS[name].attempts[:-1] if tried.cause == reason)  # fmt: skip
+        assert samples["olla_retries_total", (("reason", reason),)] == wanted > 0
+
+
+def check_models(run, stats, samples):
+    rows = {row["name"]: row for row in stats["models"]}
+    assert set(rows) == {named(act) for act in ACTS.values()}
+    fields = {"successful_requests": (Outcome.SUCCESS,), "failed_requests": FAILED,
+              "rejected_requests": (Outcome.REJECTED,), "hang_ups": (Outcome.CLIENT_GONE,)}  # fmt: skip
+    for name, row in rows.items():
+        mine = {key: number for key, number in run.acts.items() if named(ACTS[key]) == name}
+        assert row["total_requests"] == sum(mine.values())
+        assert samples["olla_model_requests_total", (("model", name),)] == sum(mine.values())
+        for field, outcomes in fields.items():
+            assert row[field] == sum(mine[key] for key in mine if ACTS[key].outcome in outcomes), (name, field)
+    assert stats["summary"]["total_requests"] == run.acts.total()
+
+
+def check_endpoints(run, rows, samples):
+    for row in rows:
+        at = {"endpoint": row["name"], "endpoint_id": row["id"]}
+        assert row["request_count"] == run.attempts(endpoint=row["name"])
+        assert row["hang_ups"] == run.attempts(endpoint=row["name"], outcome="client_gone")
+        assert row["failures"] == run.attempts(endpoint=row["name"], outcome="failure")
+        for outcome in ("success", "failure", "rejected", "client_gone"):
+            key = tuple(sorted({**at, "outcome": outcome}.items()))
+            assert samples["olla_attempts_total", key] == run.attempts(endpoint=row["name"], outcome=outcome)
+        for cause, number in row["errors_by_cause"].items():
+            assert number == run.attempts(endpoint=row["name"], cause=cause)
+        assert row["active_connections"] == 0
+
+
+def check_translator(run, stats, samples):
+    [row] = stats["translators"]
+    wanted = run.count(path=MESSAGES)
+    assert (row["total_requests"], row["successful_requests"], row["translation_requests"]) == (wanted,) * 3
+    key = (("mode", "translation"), ("translator", "anthropic"))
+    assert samples["olla_translator_requests_total", key] == wanted
+
+
+def check_log(run):
+    assert len(run.log) == run.acts.total()
+    outcomes = Counter(row.outcome for row in run.log)
+    assert outcomes == {each.value: run.count(outcome=each) for each in Outcome}
+    assert sum(row.attempts for row in run.log) == run.attempts()
+    assert Counter(row.model for row in run.log) == {
+        model: run.count(model=model) for model in {act.model for act in ACTS.values()}
+    }
+    assert sum(row.response_bytes for row in run.log) == run.body_bytes
+    tallies = live.tallies
+    assert sum(row.input_tokens or 0 for row in run.log) == sum(
+        tally.input_tokens for tally in tallies.models.values()
+    )
+    assert tallies.all.requests == sum(tally.requests for tally in tallies.models.values())
+
+
+def record(**changes: Any) -> RequestRecord:
+    """A success of model m at an endpoint that lists it."""
+    endpoint = changes.pop("at", None) or make_endpoint("gpu", models=["m"])
+    attempt = AttemptNote(endpoint, 100.0, seconds=0.2, status=200, verdict="good")
+    values: dict[str, Any] = {
+        "model": "m", "sent_model": "m", "attempts": [attempt], "answered": attempt, "status": 200,
+        "seconds": 0.25, "first_byte": 0.1, "response_bytes": 10, "outcome": Outcome.SUCCESS, "client": "10.0.0.1",
+    }  # fmt: skip
+    return RequestRecord("r", 1e9, 100.0, "POST", CHAT, "openai", **{**values, **changes})
+
+
+def test_it_counts_an_alias_and_any_spelling_as_the_model_that_was_sent():
+    tallies = Tallies()
+    for sent in ("m", "M", " m "):
+        tallies.note(record(model="alias", sent_model=sent))
+    assert {name: tally.requests for name, tally in tallies.models.items()} == {"m": 3}
+
+
+def test_it_counts_a_model_nobody_could_answer_for_under_its_name_once_that_is_known():
+    tallies = Tallies()
+    failed = {"attempts": [], "answered": None, "sent_model": None, "outcome": Outcome.REJECTED, "status": 503}
+    tallies.note(record(**failed))
+    tallies.note(record())
+    tallies.note(record(**failed))
+    assert {name: tally.requests for name, tally in tallies.models.items()} == {OTHER: 1, "m": 2}
+
+
+def test_it_keeps_no_more_models_than_it_may():
+    tallies = Tallies()
+    names = [f"m{number}" for number in range(MOST_MODELS + 50)]
+    endpoint = make_endpoint("gpu", models=names)
+    for name in names:
+        tallies.note(record(at=endpoint, model=name, sent_model=name))
+    assert len(tallies.models) == MOST_MODELS + 1
+    assert tallies.models[OTHER].requests == 50
+    assert sum(tally.requests for tally in tallies.models.values()) == len(names)
+
+
+def test_it_counts_each_client_once_and_no_more_than_it_may():
+    tallies = Tallies()
+    for number in range(MOST_CLIENTS + 10):
+        tallies.note(record(client=f"10.0.{number // 256}.{number % 256}"))
+        tallies.note(record(client="10.0.0.0"))
+    assert len(tallies.models["m"].clients) == MOST_CLIENTS
+
+
+def test_it_resets_failures_in_a_row_by_a_success():
+    tallies = Tallies()
+    for outcome in (Outcome.BROKEN, Outcome.BROKEN, Outcome.REJECTED):
+        tallies.note(record(outcome=outcome))
+    [pair] = tallies.pairs.values()
+    assert pair.failures_in_a_row == 2
+    tallies.note(record())
+    assert (pair.failures_in_a_row, pair.failures, pair.requests) == (0, 2, 4)
+
+
+def test_it_measures_an_endpoint_from_its_own_attempt_on():
+    tallies = Tallies()
+    late = AttemptNote(make_endpoint("gpu", models=["m"]), 100.06, seconds=0.19, status=200)
+    tallies.note(record(attempts=[late], answered=late, queue_wait=0.05))
+    [endpoint] = tallies.endpoints.values()
+    assert endpoint.latency.total == pytest.approx(190)
+    assert endpoint.first_byte.total == pytest.approx(40)
+    assert tallies.all.latency.total == pytest.approx(250)
+    assert tallies.overhead.total == pytest.approx(0.01)
+    assert tallies.queue_wait.total == pytest.approx(0.05)
+
+
+def test_it_tells_the_gap_between_chunks_of_streams():
+    tallies = Tallies()
+    tallies.note(record(stream=True, response_chunks=16))
+    tallies.note(record(stream=False, response_chunks=16))
+    assert (tallies.chunk_gap.count, tallies.streams) == (1, 1)
+    assert tallies.chunk_gap.total == pytest.approx(0.15 / 15)
+
+
+def test_it_forgets_endpoints_that_are_gone_only_when_there_are_many(monkeypatch):
+    monkeypatch.setattr("proxy.tallies.MOST_ENDPOINTS", 2)
+    tallies = Tallies()
+    for number in range(3):
+        tallies.note(record(at=make_endpoint("gpu", models=["m"], id=number)))
+        tallies.retain({number})
+    assert set(tallies.endpoints) == {2}
+    assert {key[1] for key in tallies.pairs} == {2}
+    assert tallies.all.requests == 3
+
+
+def test_it_takes_no_more_memory_for_more_requests(long_form):
+    tallies, dice = Tallies(), random.Random(3)
+    endpoints = [make_endpoint(f"gpu{n}", models=[f"m{m}" for m in range(40)], id=n) for n in range(20)]
+
+    def load(count: int) -> tuple[int, ...]:
+        for _ in range(count):
+            name = f"m{dice.randrange(80)}"
+            tallies.note(
+                record(
+                    at=dice.choice(endpoints), model=name, sent_model=name, client=f"10.0.0.{dice.randrange(250)}",
+                    seconds=10 ** dice.uniform(-3, 3), outcome=dice.choice(list(Outcome)), status=200,
+                    error_code=f"code{dice.randrange(500)}",
+                )
+            )  # fmt: skip
+        sketches = [tally.latency for tally in (*tallies.models.values(), *tallies.endpoints.values())]
+        return (
+            len(tallies.models),
+            len(tallies.endpoints),
+            len(tallies.pairs),
+            max(len(sketch.counts) for sketch in sketches),
+        )
+
+    load(3000)
+    models, fleet, pairs, buckets = load(200_000 if long_form else 5000)
+    assert (models, fleet) == (41, 20)
+    assert pairs <= 20 * 41 < MOST_PAIRS
+    assert buckets < 1600
+    assert max(len(tally.causes) for tally in tallies.models.values()) <= 65
