@@ -22,7 +22,9 @@ from proxy.log_export import PAGE, Format, export
 from proxy.log_pages import Cursor, fetch, known_models
 from proxy.models import KEY_SHIFT, RequestLog, key_at
 from proxy.record import AttemptNote, Outcome, Usage
+from proxy.routing import Action, Decision
 from tests.canaries import BEARER, find_canary
+from tests.proxy.builders import make_endpoint
 from tests.proxy.log_builders import CPU, GPU, START, fill, make_record, make_traffic
 
 LIST = "admin:proxy_requestlog_changelist"
@@ -210,10 +212,11 @@ async def test_it_exports_nothing_that_a_spreadsheet_would_run(reader: AsyncClie
 
 
 async def test_it_exports_no_secret(reader: AsyncClient) -> None:
-    record = make_record()
-    record.endpoint.headers  # noqa: B018 - what an endpoint holds beside its name stays out
+    keyed = make_endpoint("keyed", headers=[("Authorization", f"Bearer {BEARER}")])
+    record = make_record(endpoint=keyed, decision=Decision(Action.ROUTED, tiers=((keyed,),)))
     await sync_to_async(fill)(iter([record]))
     both = await read_export(reader, "csv") + await read_export(reader, "jsonl")
+    assert b"keyed" in both
     assert find_canary(both.decode()) is None
     assert BEARER not in both.decode()
 
