@@ -115,6 +115,8 @@ class Snapshot:
     catalogue: Catalogue = NO_CATALOGUE
     # Decisions made of this snapshot that hold for every like request (kept and read by `proxy.settled`).
     settled: dict[tuple[object, ...], Any] = field(default_factory=dict, repr=False)
+    # Model lists made of this snapshot (kept and read by `proxy.listings` and `proxy.list_parts`).
+    lists: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
 
 
 def fold_names(models: Iterable[ListedModel]) -> Mapping[str, str]:

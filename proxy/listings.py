@@ -6,18 +6,21 @@ what they can use; the unified list shows all on request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
+from endpoints.listed import ModelState
 from endpoints.model_facts import ModelFacts, merge_facts
 from endpoints.snapshot import Alias, EndpointRecord, ListedModel, Snapshot, fold_model
 from proxy.routing import resolve_alias
 from proxy.sieve import LiveView, is_usable
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that facts are kept
 class CatalogueEntry:
     """One model name with every endpoint that lists it, in the snapshot's order."""
 
@@ -35,14 +38,39 @@ class CatalogueEntry:
         """The listing shown for the model."""
         return self.sources[0][1]
 
-    @property
+    @cached_property
     def facts(self) -> ModelFacts:
         """What is known of the model from all its listings."""
         return merge_facts(tuple(model for _, model in self.sources))
 
 
+Writer = Callable[[Iterable[CatalogueEntry]], dict[str, Any]]
+Sources = Iterable[tuple[EndpointRecord, ListedModel]]
+
+
 def build_catalogue(snapshot: Snapshot, prefix: str, view: LiveView) -> list[CatalogueEntry]:
     """The models of a prefix by name, sorted; equal names without regard to case are one."""
+    return look_up(snapshot, f"prefix {prefix}", lambda: _group_models(snapshot, prefix), view)
+
+
+def look_up(
+    snapshot: Snapshot, key: str, group: Callable[[], Iterable[tuple[str, Sources]]], view: LiveView
+) -> list[CatalogueEntry]:
+    """The entries of a list, which is grouped once a snapshot, with where each can be used now."""
+    known: list[CatalogueEntry] | None = snapshot.lists.get(("entries", key))
+    if known is None:
+        known = [_anywhere(name, sources) for name, sources in group()]
+        snapshot.lists["entries", key] = known
+    usable = frozenset(each.id for each in snapshot.endpoints if is_usable(each, view))
+    return [entry if entry.usable <= usable else replace(entry, usable=entry.usable & usable) for entry in known]
+
+
+def _anywhere(name: str, sources: Sources) -> CatalogueEntry:
+    found = tuple(sources)
+    return CatalogueEntry(name, found, frozenset(each.id for each, _ in found))
+
+
+def _group_models(snapshot: Snapshot, prefix: str) -> list[tuple[str, Sources]]:
     grouped: dict[str, list[tuple[EndpointRecord, ListedModel]]] = {}
     for endpoint in snapshot.by_prefix.get(prefix, ()):
         for model in endpoint.models:
@@ -53,12 +81,10 @@ def build_catalogue(snapshot: Snapshot, prefix: str, view: LiveView) -> list[Cat
         if sources:  # an alias hides a model of its name, as it does for requests
             grouped[fold_model(alias.name)] = sources
             names[fold_model(alias.name)] = alias.name
-    return [build_entry(names[folded], sources, view) for folded, sources in sorted(grouped.items())]
+    return [(names[folded], sources) for folded, sources in sorted(grouped.items())]
 
 
-def build_entry(
-    name: str, sources: Iterable[tuple[EndpointRecord, ListedModel]], view: LiveView
-) -> CatalogueEntry:
+def build_entry(name: str, sources: Sources, view: LiveView) -> CatalogueEntry:
     """One entry with where it can be used now."""
     found = tuple(sources)
     return CatalogueEntry(name, found, frozenset(each.id for each, _ in found if is_usable(each, view)))
@@ -102,15 +128,58 @@ def _ollama_model(entry: CatalogueEntry) -> dict[str, Any]:
         "modified_at": _rfc3339(model.modified_at),
         "size": model.size_bytes or 0,
         "digest": model.digest,
-        "details": {
-            "parent_model": model.parent,
-            "format": model.file_format or "gguf",
-            "family": model.family,
-            "families": [model.family] if model.family else None,
-            "parameter_size": model.parameter_size,
-            "quantization_level": model.quantization,
-        },
+        "details": _ollama_details(model),
     }
+
+
+def _ollama_details(model: ListedModel) -> dict[str, Any]:
+    return {
+        "parent_model": model.parent,
+        "format": model.file_format or "gguf",
+        "family": model.family,
+        "families": [model.family] if model.family else None,
+        "parameter_size": model.parameter_size,
+        "quantization_level": model.quantization,
+    }
+
+
+def ollama_running(entries: Iterable[CatalogueEntry], now: float) -> dict[str, Any]:
+    """Ollama's `GET /api/ps` (its docs/api.md, List Running Models): what is in memory at any of the endpoints."""
+    models = []
+    for entry in entries:
+        loaded = (m for e, m in entry.sources if e.id in entry.usable and m.state == ModelState.LOADED)
+        model = next(loaded, None)
+        if model is not None:
+            models.append(_running_model(entry.name, model, now))
+    return {"models": models}
+
+
+def _running_model(name: str, model: ListedModel, now: float) -> dict[str, Any]:
+    size = model.memory_bytes or model.size_bytes or 0
+    return {
+        "name": name,
+        "model": name,
+        "size": size,
+        "digest": model.digest,
+        "details": _ollama_details(model),
+        # As last told; it was in memory since then, so the time cannot have come.
+        "expires_at": _rfc3339(max(model.memory_until or now, now)),
+        "size_vram": size,
+        "context_length": model.memory_context or model.context_length or 0,
+    }
+
+
+def ollama_version(snapshot: Snapshot, prefix: str, view: LiveView) -> dict[str, Any] | None:
+    """Ollama's `GET /api/version`: the oldest among the endpoints in use, since any of them may get the next
+    request; None when nobody has told yet.
+    """
+    members = [each for each in snapshot.by_prefix.get(prefix, ()) if is_usable(each, view)]
+    versions = [each.server_version for each in members if each.server_version]
+    return {"version": min(versions, key=_version_key)} if versions else None
+
+
+def _version_key(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"[0-9]{1,9}", version)[:6]]
 
 
 @dataclass(frozen=True, slots=True)

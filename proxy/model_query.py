@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,9 @@ def _matches(entry: CatalogueEntry, query: ModelQuery) -> bool:
     return True
 
 
-def write_models(entries: list[CatalogueEntry], query: ModelQuery, view: LiveView, now: float) -> dict[str, Any]:
+def write_models(
+    entries: Iterable[CatalogueEntry], query: ModelQuery, view: LiveView, now: float
+) -> dict[str, Any]:
     """The list in the shape asked for."""
     if query.format == UNIFIED:
         return unified_list(entries, now)

@@ -13,9 +13,7 @@ from typing import Any
 from endpoints.listed import Capability, ModelState, ModelType
 from endpoints.model_facts import ModelFacts
 from endpoints.quantities import spell_quantization
-from proxy.listings import CatalogueEntry, ollama_tags, openai_list, openai_model
-
-Writer = Callable[[Iterable[CatalogueEntry]], dict[str, Any]]
+from proxy.listings import CatalogueEntry, Writer, ollama_tags, openai_list, openai_model
 
 _LMSTUDIO_TYPES = {ModelType.VLM: "vlm", ModelType.EMBEDDINGS: "embeddings"}
 

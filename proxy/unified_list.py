@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 from endpoints.listed import ListedModel, ModelState, fold_tag
 from endpoints.snapshot import UNIVERSAL, EndpointRecord, Snapshot, fold_model
-from proxy.listings import CatalogueEntry, alias_sources, build_entry
+from proxy.listings import CatalogueEntry, Sources, alias_sources, look_up
 from proxy.sieve import LiveView
 
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
@@ -15,16 +16,20 @@ _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 def build_unified(snapshot: Snapshot, view: LiveView) -> list[CatalogueEntry]:
     """Every model by its id, and every alias that leads somewhere; an alias hides a model of its name."""
+    return look_up(snapshot, "unified", lambda: _group_unified(snapshot), view)
+
+
+def _group_unified(snapshot: Snapshot) -> list[tuple[str, Sources]]:
     by_id = snapshot.by_id
-    entries = {
-        fold_model(model.id): build_entry(model.id, ((by_id[where], m) for where, m in model.sources), view)
+    grouped: dict[str, tuple[str, Sources]] = {
+        fold_model(model.id): (model.id, [(by_id[where], listed) for where, listed in model.sources])
         for model in snapshot.catalogue.models
     }
     for folded, alias in snapshot.aliases.items():
         sources = alias_sources(snapshot, UNIVERSAL, alias)
         if sources and not alias.one_model:
-            entries[folded] = build_entry(alias.name, sources, view)
-    return [entry for _, entry in sorted(entries.items())]
+            grouped[folded] = (alias.name, sources)
+    return [entry for _, entry in sorted(grouped.items(), key=itemgetter(0))]
 
 
 def find_entry(entries: Iterable[CatalogueEntry], name: str) -> CatalogueEntry | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -28,6 +29,7 @@ from proxy.inbound import (
     parse_target,
     wants_stream,
 )
+from proxy.list_parts import MANY, LocalList
 from proxy.live import live
 from proxy.model_query import choose_entries, parse_query, write_models
 from proxy.operator_token import read_order
@@ -37,6 +39,7 @@ from proxy.routing import native_names
 from proxy.unified_list import build_unified, find_entry, unified_item
 
 _READING = ("GET", "HEAD")
+_SHOW = "/api/show"
 # What a browser is about to do with an answer, where it would become part of the page that asks.
 _CODE = frozenset({b"script", b"style", b"xslt", b"object", b"embed", b"manifest"})
 
@@ -65,7 +68,7 @@ async def proxy(request: APIRequest, prefix: str, rest: str = "") -> HttpRespons
     folded = fold_prefix(prefix)
     local = answer_reading(request, folded, rest)
     if local is not None:
-        return local
+        return await answer_list(local) if isinstance(local, LocalList) else local
     client = admit(request)
     return await forward(build_inbound(request, folded, client, record))
 
@@ -79,7 +82,7 @@ def fold_prefix(prefix: str) -> str:
     return folded
 
 
-def answer_reading(request: APIRequest, prefix: str, rest: str) -> HttpResponse | None:
+def answer_reading(request: APIRequest, prefix: str, rest: str) -> HttpResponse | LocalList | None:
     """What GET and HEAD are answered here; None for what is forwarded. Raises OllaError."""
     if request.method not in _READING:
         return None
@@ -115,7 +118,7 @@ def build_inbound(request: APIRequest, prefix: str, client: ClientIdentity, reco
         raise OllaError(ErrorCode.INVALID_REQUEST, "The provider prefix must be a path segment of its own.")
     path, decoded = parse_target(b"/" + parts[3] if len(parts) > 3 else b"/")
     headers = request.raw_headers
-    body = request.body
+    body = spell_show(request.body) if decoded.rstrip("/").endswith(_SHOW) else request.body
     inference = request.method == "POST" and is_inference_path(decoded)
     facts = parse_body(body, headers, inference=inference, limit=conf().max_body_size)
     shape = choose_shape(request.path)
@@ -141,10 +144,19 @@ def build_inbound(request: APIRequest, prefix: str, client: ClientIdentity, reco
     )
 
 
-def answer_listing(prefix: str, rest: str) -> HttpResponse | None:
+def spell_show(body: bytes) -> bytes:
+    """The body of Ollama's show request with the model under `model`: older clients put it under `name`."""
+    facts = parse_body(body, [], inference=False, limit=0)
+    if facts.model or "name" not in facts.fields:
+        return body
+    others = {key: value for key, value in facts.fields.items() if key.casefold() not in ("model", "name")}
+    return msgspec.json.encode({**others, "model": facts.fields["name"]})
+
+
+def answer_listing(prefix: str, rest: str) -> HttpResponse | LocalList | None:
     """The model list or single model at `rest` (decoded, after the prefix), or None when it is no list."""
     if rest == "/v1/models":
-        return json_answer(listings.openai_list(_available(prefix)))
+        return _list_of(prefix, "openai", listings.openai_list)
     if rest.startswith("/v1/models/"):
         return json_answer(listings.openai_model(_find(prefix, rest.removeprefix("/v1/models/"))))
     if prefix == UNIVERSAL:
@@ -152,14 +164,32 @@ def answer_listing(prefix: str, rest: str) -> HttpResponse | None:
     return _answer_native(prefix, PROFILES[PREFIXES[prefix]], rest)
 
 
-def _answer_native(prefix: str, profile: Profile, rest: str) -> HttpResponse | None:
+def _answer_native(prefix: str, profile: Profile, rest: str) -> HttpResponse | LocalList | None:
     """The list of a kind's own API, or one model of it; None when `rest` is neither."""
+    if profile.name == "ollama" and rest == "/api/ps":
+        return json_answer(listings.ollama_running(_available(prefix), time.time()))
+    if profile.name == "ollama" and rest == "/api/version":
+        version = listings.ollama_version(loading.current(), prefix, live.view())
+        return json_answer(version) if version else None
     for path, shape in native_lists.ROUTES.get(profile.name, ((profile.models_path, native_lists.PLAIN),)):
         if rest == path:
-            return json_answer(shape.write_list(_available(prefix)))
+            return _list_of(prefix, shape.write_list.__name__, shape.write_list)
         if shape.write_model is not None and rest.startswith(f"{path}/"):
             return json_answer(shape.write_model(_find(prefix, rest[len(path) + 1 :])))
     return None
+
+
+def _list_of(prefix: str, shape: str, write: listings.Writer) -> LocalList:
+    return LocalList(loading.current(), f"{prefix} {shape}", _available(prefix), write)
+
+
+async def answer_list(local: LocalList) -> HttpResponse:
+    """A list as JSON; the first one of a large snapshot is written in a thread, not on the event loop."""
+    if local.count_missing() > MANY:
+        body = await asyncio.to_thread(local.encode)
+    else:
+        body = local.encode()
+    return HttpResponse(body, content_type="application/json")
 
 
 def _available(prefix: str) -> list[listings.CatalogueEntry]:
@@ -182,9 +212,13 @@ def _find(prefix: str, name: str) -> listings.CatalogueEntry:
 async def models(request: APIRequest) -> HttpResponse:
     """`/olla/models`: every model that can be used now; its parameters are those of `proxy.model_query`."""
     require_reading(request)
-    query, view = parse_query(request.GET), live.view()
-    entries = choose_entries(build_unified(loading.current(), view), query)
-    return json_answer(write_models(entries, query, view, time.time()))
+    snapshot, query, view = loading.current(), parse_query(request.GET), live.view()
+    entries = choose_entries(build_unified(snapshot, view), query)
+
+    def write(some: Iterable[listings.CatalogueEntry]) -> dict[str, Any]:
+        return write_models(some, query, view, snapshot.built_at)
+
+    return await answer_list(LocalList(snapshot, f"models {query.format}", entries, write))
 
 
 async def model(request: APIRequest, name: str) -> HttpResponse:
