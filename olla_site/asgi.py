@@ -25,6 +25,7 @@ from olla_site.handler import APIHandler, Receive, Scope, Send, error_answer, se
 from olla_site.host_policy import is_allowed_host, is_own_origin
 from olla_site.portal.activity import activity, start_sampling
 from olla_site.portal.consumer import build_sockets
+from olla_site.portal.feed import feed
 from olla_site.static_files import build_static_app
 from proxy.admission import identify
 from proxy.client_identity import ClientIdentity, rewrite_scope
@@ -112,7 +113,8 @@ class Doors:
 def _follow(snapshot: Snapshot) -> None:
     """Tell everybody who keeps something by endpoint of a new snapshot."""
     live.follow(snapshot)
-    activity.follow(snapshot)
+    if activity.follow(snapshot):
+        feed.hurry()
 
 
 async def refuse_socket(_scope: Scope, receive: Receive, send: Send) -> None:

@@ -71,6 +71,11 @@ class LiveServer:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What another process needs to work on the server's data."""
+        return dict(self._env)
+
     def output(self) -> str:
         """Everything the server wrote so far, standard error included."""
         return self._output.read_text(errors="replace")

@@ -40,11 +40,11 @@ class Activity:
         """A request has finished. A subscriber of `proxy.finished`."""
         self.tally.note(record, record.outcome in FAILURES, time.time())
 
-    def follow(self, after: Snapshot) -> None:
-        """Heed what the loader sees at every look: what changed, what is gone."""
+    def follow(self, after: Snapshot) -> bool:
+        """Heed what the loader sees at every look: what changed, what is gone. Whether it saw anything new."""
         before, self._seen = self._seen, after
         if before is after:
-            return
+            return False
         now = time.time()
         for endpoint in after.endpoints:
             old = before.by_id.get(endpoint.id)
@@ -56,6 +56,7 @@ class Activity:
         if gone:
             self.tally.retain(after.by_id)
             self.changes = {key: kept for key, kept in self.changes.items() if key in after.by_id}
+        return True
 
 
 activity = Activity()

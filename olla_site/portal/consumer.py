@@ -24,6 +24,7 @@ from olla_site.portal.feed import feed
 LONGEST = 900.0  # seconds
 MOST_SOCKETS = 1000
 FAREWELL = 4000  # close code: come again
+NOT_ASKED = 4001  # close code: there is nothing to say here
 
 
 def may_listen(scope: dict[str, Any]) -> bool:
@@ -61,7 +62,8 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Pages have nothing to say here."""
-        await self.close(code=1008)
+        feed.leave(self._tell)
+        await self.close(code=NOT_ASKED)
 
     async def _tell(self, text: str) -> None:
         await self.send(text_data=text)

@@ -10,6 +10,7 @@ for all pages, in a thread of its own, so that neither many pages nor many endpo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -28,6 +29,7 @@ from olla_site.portal.tally import STEP
 logger = logging.getLogger(__name__)
 
 BEAT = 1.0  # seconds
+SLOW = 1.0  # seconds a page may take to be told
 FRESH = 0.9  # a picture younger than this is good enough for one who asks
 Listener = Callable[[str], Awaitable[None]]
 # What a page on the wire needs of a row; the rest is drawn by the server and changes with the shape.
@@ -45,6 +47,7 @@ class Feed:
         self._picture: Picture | None = None
         self._taken = 0.0
         self._step = 0
+        self._news = asyncio.Event()
 
     @property
     def listeners(self) -> int:
@@ -68,6 +71,10 @@ class Feed:
         """A page is gone."""
         self._listeners.discard(listener)
 
+    def hurry(self) -> None:
+        """Something that matters has changed: look at once. On the event loop."""
+        self._news.set()
+
     def full_message(self) -> str:
         """Everything, for one who begins to listen or polls. Blocking; any thread. Raises django.db.Error.
 
@@ -90,7 +97,9 @@ class Feed:
     async def _beat(self) -> None:
         """Look and tell, until nobody listens."""
         while self._listeners:
-            await asyncio.sleep(BEAT)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), BEAT)
+            self._news.clear()
             try:
                 text = await self._database.run(self._difference)
             except django.db.Error as error:
@@ -98,7 +107,16 @@ class Feed:
                 continue
             if text:
                 for listener in list(self._listeners):
-                    await listener(text)
+                    await self._tell(listener, text)
+
+    async def _tell(self, listener: Listener, text: str) -> None:
+        """Tell one page. One that does not read, or is gone, is told no more."""
+        try:
+            async with asyncio.timeout(SLOW):
+                await listener(text)
+        except (TimeoutError, OSError, RuntimeError) as error:
+            logger.debug("a page does not listen any more: %r", error)
+            self.leave(listener)
 
     def _difference(self) -> str:
         """What is new since the last look, as JSON; empty when nothing is."""
