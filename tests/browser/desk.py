@@ -61,8 +61,8 @@ async def open_page(
 ) -> AsyncIterator[Page]:
     """A page of its own browser profile; at the end it must have made no error and no foreign request.
 
-    `state` is what `signed_in` returned, to spare the sign-in. Without `strict` errors on its console are no fault,
-    as when its server goes away.
+    `state` is what `signed_in` returned, to spare the sign-in. Without `strict` errors on its console are no
+    fault, as when its server goes away.
     """
     context = await browser.new_context(
         viewport={"width": width, "height": 900},
