@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, WebSocket, expect
 
 from tests.browser.chromium import open_chromium, wait_for
 from tests.browser.desk import ROOT, fill_fleet, open_page, sign_in, signed_in
@@ -187,14 +187,19 @@ async def test_it_shows_a_new_endpoint_without_a_reload(browser, server, state):
 
 
 async def test_it_keeps_a_hidden_page_from_listening(browser, server, state):
+    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in FEW])
     async with open_page(browser, server, state=state) as page:
-        sockets: list[Any] = []
-        page.on("websocket", lambda opened: sockets.append(opened))
+        sockets: list[WebSocket] = []
+
+        def note(opened: WebSocket) -> None:
+            sockets.append(opened)
+
+        page.on("websocket", note)
         await page.goto(f"{server.url}/")
         await is_live(page)
         hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
         await page.evaluate(hide % "true" + "document.dispatchEvent(new Event('visibilitychange'))")
-        await wait_for(lambda: sockets[0].is_closed())
+        await wait_for(sockets[0].is_closed)
         assert len(sockets) == 1
         await page.evaluate(hide % "false" + "document.dispatchEvent(new Event('visibilitychange'))")
         await is_live(page)
