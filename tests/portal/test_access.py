@@ -12,9 +12,10 @@ from olla_site.portal.groups import GROUPS, make_groups
 
 pytestmark = pytest.mark.django_db
 
-# Page -> the groups that may open it. Colleagues of a new page add their line.
+# Page -> the groups that may open it. A new page adds its line.
 PAGES = {
     "/": {"Viewers", "Users", "Operators", "Administrators"},
+    "/explain/": {"Viewers", "Users", "Operators", "Administrators"},
     "/fleet/rows/": {"Viewers", "Users", "Operators", "Administrators"},
     "/portal/live.json": {"Viewers", "Users", "Operators", "Administrators"},
     "/connect/": {"Viewers", "Users", "Operators", "Administrators"},
