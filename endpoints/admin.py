@@ -122,6 +122,14 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
             },
         ),
         (
+            "Anthropic's clients",
+            {
+                "classes": ("collapse",),
+                "fields": ("anthropic_mode", "anthropic_path"),
+                "description": "Whether this endpoint gets Messages requests as they are or as chat completions.",
+            },
+        ),
+        (
             "Connection",
             {
                 "classes": ("collapse",),

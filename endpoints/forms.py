@@ -169,7 +169,7 @@ class EndpointForm(_ModelForm):
             "health_check_url", "model_url", "check_interval", "check_timeout", "model_include", "model_exclude",
             "auth_type", "auth_header", "auth_username", "auth_secret", "extra_headers", "forward_client_auth",
             "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "verify_tls", "ca_file",
-            "max_concurrent", "requests_per_minute", "retry_statuses",
+            "max_concurrent", "requests_per_minute", "retry_statuses", "anthropic_mode", "anthropic_path",
         )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

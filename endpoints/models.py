@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -21,8 +21,8 @@ from endpoints.revision import Revision, RoutedQuerySet
 from endpoints.rules import RULE_STRATEGIES, ConditionField, Fallback, Operator, Policy, RuleAction
 
 __all__ = [
-    "AuthType", "DiscoveredModel", "Endpoint", "EndpointHealth", "ForwardClientAuth", "ModelAlias", "ProberLease",
-    "Revision", "RoutingRule", "RuleCondition",
+    "AnthropicMode", "AuthType", "DiscoveredModel", "Endpoint", "EndpointHealth", "ForwardClientAuth",
+    "ModelAlias", "ProberLease", "Revision", "RoutingRule", "RuleCondition",
 ]  # fmt: skip
 
 
@@ -68,10 +68,19 @@ class ForwardClientAuth(models.TextChoices):
     NO = "no", "No"
 
 
+class AnthropicMode(models.TextChoices):
+    """How Messages requests of Anthropic's clients reach the endpoint."""
+
+    AUTO = "auto", "As its type says"
+    PASSTHROUGH = "passthrough", "Passed through, as it speaks that API"
+    TRANSLATE = "translate", "Translated to OpenAI's API"
+
+
 BACKEND_TYPES = [(AUTO, "Detect automatically"), *((p.name, p.title) for p in PROFILES.values())]
 STATES = [(state.value, state.value.capitalize()) for state in OperatorState]
 STATUSES = [(status.value, status.value.replace("_", " ")) for status in Status]
 _positive = [MinValueValidator(0.001)]
+ANTHROPIC_PATH = r"^(/(?!\.{1,2}/)[A-Za-z0-9._~-]+)*/messages\Z"
 
 
 class Endpoint(RoutedModel):
@@ -140,6 +149,21 @@ class Endpoint(RoutedModel):
         default=ForwardClientAuth.DEFAULT,
     )  # fmt: skip
 
+    anthropic_mode = models.CharField(
+        "Anthropic's Messages API",
+        max_length=20,
+        choices=AnthropicMode.choices,
+        default=AnthropicMode.AUTO,
+        help_text="Passed through, a request keeps every byte, whatever the type is known to lack. An endpoint "
+        "that answers 404, 405 or 501 gets it translated after all.",
+    )
+    anthropic_path = models.CharField(
+        "path of that API",
+        max_length=200,
+        blank=True,
+        validators=[RegexValidator(ANTHROPIC_PATH, "A path that ends in /messages.")],
+        help_text="Empty is the type's own, mostly /v1/messages.",
+    )
     connect_timeout = models.FloatField(null=True, blank=True, validators=_positive)
     first_byte_timeout = models.FloatField(null=True, blank=True, validators=_positive)
     idle_timeout = models.FloatField(null=True, blank=True, validators=_positive)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from endpoints.addressing import CREDENTIAL_HEADERS, parse_base_path, parse_origin
@@ -13,6 +14,7 @@ from endpoints.credentials import read_access
 from endpoints.health import OperatorState, Status, Window
 from endpoints.loaded import is_cold
 from endpoints.models import (
+    AnthropicMode,
     DiscoveredModel,
     Endpoint,
     EndpointHealth,
@@ -21,6 +23,7 @@ from endpoints.models import (
     RoutingRule,
 )
 from endpoints.outgoing import Limits
+from endpoints.profile import NativeAnthropic, Profile
 from endpoints.profiles import AUTO, profile_for
 from endpoints.rules import (
     Condition,
@@ -107,6 +110,7 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
         uses_own_key=endpoint.auth_type != "none"
         or any(name.lower() in CREDENTIAL_HEADERS for name, _ in access.headers),
         forward_client_auth=_FORWARD.get(endpoint.forward_client_auth),
+        native_anthropic=native_anthropic(endpoint, profile),
         retry_statuses=parse_statuses(endpoint.retry_statuses),
         limits=endpoint_limits(endpoint, kind),
         tls=access.tls,
@@ -120,6 +124,17 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
         drain_then_disable=endpoint.drain_then_disable,
         **{**read_health(health), **({"status": Status.CONFIG_ERROR} if access.problem else {})},
     )
+
+
+def native_anthropic(endpoint: Endpoint, profile: Profile) -> NativeAnthropic | None:
+    """The endpoint's own Messages API, by its type or the operator's word; None when requests are translated."""
+    own = profile.native_anthropic
+    if endpoint.anthropic_mode == AnthropicMode.TRANSLATE:
+        return None
+    if endpoint.anthropic_mode == AnthropicMode.PASSTHROUGH:
+        # The operator knows better than the table of kinds what this server lacks.
+        return NativeAnthropic(endpoint.anthropic_path or (own or NativeAnthropic()).path)
+    return replace(own, path=endpoint.anthropic_path or own.path) if own else None
 
 
 def read_health(row: EndpointHealth) -> dict[str, Any]:

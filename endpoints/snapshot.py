@@ -16,6 +16,7 @@ from endpoints.health import ROUTABLE, OperatorState, Status, Window, state_now
 from endpoints.listed import ListedModel as ListedModel
 from endpoints.listed import fold_model as fold_model
 from endpoints.outgoing import Limits
+from endpoints.profile import NativeAnthropic
 from endpoints.profiles import PREFIXES, Profile, prefix_accepts
 from endpoints.rules import Rule
 from endpoints.secrets import Secret
@@ -69,6 +70,7 @@ class EndpointRecord:
     config_problem: str = ""
     maintenance: Window | None = None
     drain_then_disable: bool = False
+    native_anthropic: NativeAnthropic | None = None  # None: Messages requests are translated
 
     def takes_traffic(self, now: float) -> bool:
         """Whether status and operator state allow new requests at a moment."""

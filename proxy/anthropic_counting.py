@@ -81,7 +81,7 @@ def _tokenizer(endpoint: EndpointRecord) -> Tokenizer:
 async def _ask(call: MessagesCall, endpoint: EndpointRecord, model: str | None) -> tuple[int, CountSource]:
     tokenizer = _tokenizer(endpoint)
     if tokenizer is Tokenizer.NATIVE:
-        path = f"{native_path(endpoint.profile)}/count_tokens"
+        path = f"{native_path(endpoint)}/count_tokens"
         body = await _post(replace(call.inbound, path=path, decoded_path=path), endpoint, model)
         return parse_count(body), CountSource.NATIVE
     chat = Translated(call, endpoint, model, FallbackReason.NONE)

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from endpoints.conf import conf
-from endpoints.profiles import Profile
 from endpoints.snapshot import EndpointRecord
 from endpoints.transport import Answer
 from proxy.answering import Dialect, Prepared, Rendering, build_own_headers, close_at_end
@@ -28,11 +27,12 @@ from proxy.anthropic_translated import (
     judge_outcome,
 )
 from proxy.headers import build_downstream_headers
-from proxy.inbound import Inbound, RawHeaders
+from proxy.inbound import Inbound, RawHeaders, parse_body
 from proxy.live import live
 from proxy.reading import read_bounded
 from proxy.relay import Ending, RelayResponse, StreamKind, stream_kind
 from proxy.routing import Decision
+from translation.ids import remove_own_thinking
 from translation.json_text import InvalidJsonError, parse_json
 from translation.mode import FallbackReason, Mode, NativeSupport, choose_mode, lacks_native_path
 
@@ -54,24 +54,33 @@ def speak_anthropic(call: MessagesCall) -> Dialect:
 
 
 def native_support(endpoint: EndpointRecord) -> NativeSupport:
-    """Whether an endpoint speaks the Messages API, as its kind promises and it has not denied since."""
-    native = endpoint.profile.native_anthropic
+    """Whether an endpoint speaks the Messages API: kind or operator say so, and it has not denied it since."""
+    native = endpoint.native_anthropic
     if native is None or not live.anthropic.knows(endpoint, Refused.NATIVE_PATH, time.monotonic()):
         return NativeSupport()
     return NativeSupport(enabled=True, limitations=native.limitations)
 
 
-def native_path(profile: Profile) -> str:
-    """Where a kind answers Messages requests."""
-    return profile.native_anthropic.path if profile.native_anthropic else "/v1/messages"
+def native_path(endpoint: EndpointRecord) -> str:
+    """Where an endpoint answers Messages requests."""
+    return endpoint.native_anthropic.path if endpoint.native_anthropic else "/v1/messages"
+
+
+def is_genuine(endpoint: EndpointRecord) -> bool:
+    """Whether requests may end at Anthropic's own servers, which refuse thinking they did not sign."""
+    # What is passed to a kind that has no such API of its own is passed to a gateway, or to Anthropic.
+    return endpoint.profile.native_anthropic is None
 
 
 class Passthrough(Rendering):
     """The client's bytes for an endpoint that speaks the Messages API itself."""
 
     def __init__(self, call: MessagesCall, endpoint: EndpointRecord, model: str | None) -> None:
-        path = native_path(endpoint.profile)
-        super().__init__(replace(call.inbound, path=path, decoded_path=path), model)
+        path = native_path(endpoint)
+        inbound = replace(call.inbound, path=path, decoded_path=path)
+        if is_genuine(endpoint):
+            inbound = _without_own_thinking(inbound)
+        super().__init__(inbound, model)
         self._call = call
         self._endpoint = endpoint
 
@@ -121,6 +130,14 @@ def _closing_of(call: MessagesCall, prepared: Prepared) -> Callable[[Ending], No
     record = call.inbound.record
     record.mode = Mode.PASSTHROUGH
     return close_at_end(prepared.attempt, prepared.answer.status, record)
+
+
+def _without_own_thinking(inbound: Inbound) -> Inbound:
+    """The request without thinking blocks of our signature."""
+    body = remove_own_thinking(inbound.body)
+    if body is inbound.body:
+        return inbound
+    return replace(inbound, body=body, facts=parse_body(body, [], inference=True, limit=0))
 
 
 def _denies_path(status: int, body: bytes) -> bool:

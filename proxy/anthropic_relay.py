@@ -7,6 +7,7 @@ end.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
@@ -22,6 +23,9 @@ PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 # The end of a chunked body is usually a moment behind the last event; the connection is worth waiting for it.
 _LAST_WAIT = 0.2
 _SHORTEST_WAIT = 0.05
+OUR_FAULT = TranslationError("This server failed while it answered; its log has the cause.", status=500)
+
+logger = logging.getLogger(__name__)
 
 
 class EventStream(Protocol):
@@ -121,6 +125,10 @@ class AnthropicRelay(RelayResponse):
             frames = self._stream.fail(explain_failure(error), time.monotonic())
             if frames:
                 yield frames
+        except Exception:  # a fault of ours, which the client must not take for an end
+            logger.exception("an answer on its way failed")
+            ending = Ending.BROKEN
+            yield self._stream.fail(OUR_FAULT, time.monotonic())
         self._end(ending)
 
     async def _translate(self) -> AsyncIterator[bytes]:

@@ -21,10 +21,10 @@ from proxy.anthropic_translated import as_own_error
 from proxy.client_identity import ClientIdentity
 from proxy.early_start import start_early
 from proxy.errors import ErrorCode, OllaError
-from proxy.expansion import expand_body
+from proxy.expansion import READABLE, expand_body
 from proxy.forwarding import forward
 from proxy.headers import header_text
-from proxy.inbound import Inbound, RawHeaders, get_header
+from proxy.inbound import Inbound, RawHeaders, get_header, parse_body
 from proxy.live import live
 from proxy.relay import RelayResponse
 from proxy.stickiness import SESSION_HEADER
@@ -94,7 +94,7 @@ async def _tell(call: MessagesCall) -> RelayResponse:
     """Forward, and count what never came to an answer."""
     try:
         return await forward(call.inbound, speak_anthropic(call))
-    except OllaError:
+    except Exception:
         call.record.end(Outcome.REJECTED)
         raise
     except asyncio.CancelledError:
@@ -152,7 +152,8 @@ def build_call(request: APIRequest, client: ClientIdentity, record: CallRecord, 
     # Guards, rules and retries judge one spelling of the path; each endpoint gets its own.
     inbound = replace(inbound, path=MESSAGES, decoded_path=MESSAGES, headers=name_session(inbound.headers))
     try:
-        parsed = parse(_read_body(inbound, most))
+        inbound = _expand(inbound, most)
+        parsed = parse(inbound.body)
         return MessagesCall(inbound, parsed, find_needs(parsed), record)
     except TranslationError as error:
         raise as_own_error(error) from None
@@ -166,17 +167,25 @@ def name_session(headers: RawHeaders) -> RawHeaders:
     return [*headers, (SESSION_HEADER, session)]
 
 
-def _read_body(inbound: Inbound, most: int) -> bytes:
-    """The body as JSON text; a compressed one expanded. Raises OllaError."""
+def _expand(inbound: Inbound, most: int) -> Inbound:
+    """The request with its body as JSON text: hardly any backend reads a compressed one. Raises OllaError."""
     encoding = (get_header(inbound.headers, b"content-encoding") or b"").strip().lower()
-    if encoding in (b"", b"identity") or inbound.body.lstrip()[:1] == b"{":
-        return inbound.body
-    expanded = expand_body(inbound.body, encoding, most or conf().max_body_size)
-    if expanded is None:
+    if encoding in (b"", b"identity"):
+        return inbound
+    headers = [pair for pair in inbound.headers if pair[0] != b"content-encoding"]
+    if inbound.body.lstrip()[:1] == b"{":
+        return replace(inbound, headers=headers)
+    limit = most or conf().max_body_size
+    text = expand_body(inbound.body, encoding, limit)
+    if text is None:
+        known = ", ".join(sorted(name.decode() for name in READABLE))
+        named = header_text(encoding.decode("latin-1")).decode("latin-1")[:60]
         raise OllaError(
-            ErrorCode.INVALID_REQUEST, "The request body is compressed in a way that is not read here."
+            ErrorCode.INVALID_REQUEST,
+            f"Request bodies compressed with {named} are not read here; send {known} or plain JSON.",
+            status=415,
         )
-    return expanded
+    return replace(inbound, body=text, headers=headers, facts=parse_body(text, [], inference=True, limit=limit))
 
 
 def require_post(request: APIRequest) -> None:

@@ -16,13 +16,15 @@ from typing import Any
 from endpoints import tasks
 from endpoints.conf import conf
 from proxy.anthropic_relay import PING, build_error_event
-from proxy.errors import ErrorShape, OllaError, build_error_body, shown_status
+from proxy.errors import ErrorCode, ErrorShape, OllaError, build_error_body, shown_status
 from proxy.headers import SANDBOX
 from proxy.inbound import Inbound, RawHeaders
 from proxy.record import Ending
 from proxy.relay import RelayResponse, StreamKind, stream_kind
 from translation.errors import TranslationError, parse_backend_error
 from translation.json_text import InvalidJsonError, build_json, parse_json
+
+_FAILED = OllaError(ErrorCode.INTERNAL_ERROR, "This server failed; its log has the cause.")
 
 Story = Coroutine[Any, Any, RelayResponse]
 
@@ -86,7 +88,8 @@ class EarlyAnswer(RelayResponse):
             done, _ = await asyncio.wait({self._story}, timeout=self._interval)
             if not done:
                 yield PING
-        outcome = self._story.result()
+        # What it failed with, if it did, has been logged by `tasks.spawn`.
+        outcome = self._story.result() if self._story.exception() is None else _FAILED
         if isinstance(outcome, OllaError):
             self._record.refuse(outcome.code, shown_status(outcome, ErrorShape.ANTHROPIC))
             yield _as_event(build_error_body(outcome, self._request_id, ErrorShape.ANTHROPIC))

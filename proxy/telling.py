@@ -84,7 +84,7 @@ def _tell_try(each: Try, inbound: Inbound, outlook: Outlook) -> dict[str, Any]:
     if outlook.call is not None:
         enabled = conf().translators_anthropic_passthrough_enabled
         mode = choose_mode(outlook.call.needs, native_support(endpoint), passthrough_enabled=enabled).mode
-        path = native_path(endpoint.profile) if mode is Mode.PASSTHROUGH else chat_path(endpoint.profile)
+        path = native_path(endpoint) if mode is Mode.PASSTHROUGH else chat_path(endpoint.profile)
     return {
         "endpoint": endpoint.name,
         "why": each.why.value,

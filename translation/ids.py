@@ -73,9 +73,13 @@ def remove_own_thinking(body: bytes) -> bytes:
     if SIGNATURE_PREFIX.encode() not in body:
         return body
     try:
-        request = parse_json(body)
+        return _drop_own_thinking(body)
     except InvalidJsonError:
         return body
+
+
+def _drop_own_thinking(body: bytes) -> bytes:
+    request = parse_json(body)
     messages = request.get("messages") if isinstance(request, dict) else None
     if not isinstance(messages, list):
         return body

@@ -44,6 +44,8 @@ class Migration(migrations.Migration):
                 ('auth_secret', endpoints.fields.EncryptedTextField(blank=True, verbose_name='token, key or password')),
                 ('extra_headers', endpoints.fields.EncryptedTextField(blank=True, verbose_name='extra headers')),
                 ('forward_client_auth', models.CharField(choices=[('default', 'As its type says'), ('yes', 'Yes'), ('no', 'No')], default='default', max_length=10, verbose_name='forward client credentials')),
+                ('anthropic_mode', models.CharField(choices=[('auto', 'As its type says'), ('passthrough', 'Passed through, as it speaks that API'), ('translate', "Translated to OpenAI's API")], default='auto', help_text='Passed through, a request keeps every byte, whatever the type is known to lack. An endpoint that answers 404, 405 or 501 gets it translated after all.', max_length=20, verbose_name="Anthropic's Messages API")),
+                ('anthropic_path', models.CharField(blank=True, help_text="Empty is the type's own, mostly /v1/messages.", max_length=200, validators=[django.core.validators.RegexValidator('^(/(?!\\.{1,2}/)[A-Za-z0-9._~-]+)*/messages\\Z', 'A path that ends in /messages.')], verbose_name='path of that API')),
                 ('connect_timeout', models.FloatField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(0.001)])),
                 ('first_byte_timeout', models.FloatField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(0.001)])),
                 ('idle_timeout', models.FloatField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(0.001)])),

@@ -25,6 +25,7 @@ FILLED: dict[str, Any] = {
     "check_timeout": "2",
     "auth_type": "none",
     "forward_client_auth": "default",
+    "anthropic_mode": "auto",
     "verify_tls": "on",
 }
 

@@ -323,3 +323,20 @@ def test_it_shows_the_timeouts_that_hold_without_own_ones(kind: str, shown: str)
     with override_settings(OLLA_FIRST_BYTE_TIMEOUT=60):
         form = EndpointForm(instance=Endpoint(backend_type=kind))
     assert form.fields["first_byte_timeout"].widget.attrs["placeholder"] == "60"
+
+
+def test_it_takes_a_path_of_the_messages_api_that_is_one(admin_client):
+    for wrong in (
+        "v1/messages",
+        "/v1/chat/completions",
+        "/../messages",
+        "/a/./messages",
+        "/v1/messages?x=1",
+        "/m\n",
+    ):
+        assert any("ends in /messages" in text for text in refusals(add(admin_client, anthropic_path=wrong))), (
+            wrong
+        )
+    add(admin_client, anthropic_path="/anthropic/v1/messages", anthropic_mode="passthrough")
+    row = Endpoint.objects.get()
+    assert (row.anthropic_path, row.anthropic_mode) == ("/anthropic/v1/messages", "passthrough")

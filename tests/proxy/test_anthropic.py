@@ -164,6 +164,68 @@ async def test_it_switches_the_mode_when_it_tries_elsewhere(proxy: Proxy) -> Non
 
 
 @pytest.mark.parametrize(
+    ("kind", "columns", "mode", "path"),
+    [
+        ("ollama", {"anthropic_mode": "translate"}, "translation", "/v1/chat/completions"),
+        ("litellm", {"anthropic_mode": "passthrough"}, "passthrough", "/v1/messages"),
+        (
+            "openai-compatible",
+            {"anthropic_mode": "passthrough", "anthropic_path": "/anthropic/v1/messages"},
+            "passthrough",
+            "/anthropic/v1/messages",
+        ),
+        ("docker-model-runner", {"anthropic_path": "/v1/messages"}, "passthrough", "/v1/messages"),
+        ("docker-model-runner", {"anthropic_mode": "passthrough"}, "passthrough", "/anthropic/v1/messages"),
+        ("sglang", {"anthropic_path": "/v1/messages"}, "translation", "/v1/chat/completions"),
+    ],
+)
+async def test_it_follows_the_operators_word_on_an_endpoint(
+    proxy: Proxy, kind: str, columns: dict[str, str], mode: str, path: str
+) -> None:
+    async with ScriptedBackend({path: json_reply(completion() if "chat" in path else message())}) as backend:
+        await proxy.add(backend.url, backend_type=kind, **columns)
+        answer = await send(proxy)
+        assert answer.status == 200
+        assert answer.header("x-olla-mode") == mode
+        assert [each.path for each in backend.requests] == [path]
+
+
+async def test_it_passes_on_what_the_kind_lacks_when_the_operator_says_so(proxy: Proxy) -> None:
+    document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "words"}}
+    fields = ask(messages=[{"role": "user", "content": [document]}])
+    script = {"/v1/messages": native_reply(), "/v1/chat/completions": json_reply(completion())}
+    for mode, seen in (("auto", "translation"), ("passthrough", "passthrough")):
+        async with ScriptedBackend(script) as backend:
+            endpoint = await proxy.add(backend.url, name=mode, backend_type="vllm", anthropic_mode=mode)
+            assert (await send(proxy, fields)).header("x-olla-mode") == seen
+            await endpoint.adelete()
+
+
+async def test_it_takes_its_own_thinking_out_of_what_may_reach_the_genuine_api(proxy: Proxy) -> None:
+    ours = {"type": "thinking", "thinking": "hm", "signature": "olla-v1.0"}
+    theirs = {"type": "thinking", "thinking": "hm", "signature": "abc"}
+    said = {"type": "text", "text": "x"}
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": [ours, theirs, said]},
+        {"role": "user", "content": "b"},
+    ]
+    for kind, left in (("openai-compatible", [theirs, said]), ("vllm", [ours, theirs, said])):
+        async with ScriptedBackend(native_reply()) as backend:
+            endpoint = await proxy.add(
+                backend.url, name=kind, backend_type=kind, anthropic_mode="passthrough", models=["real"]
+            )
+            await ModelAlias.objects.acreate(name="m", targets="real")
+            await proxy.refresh()
+            answer = await send(proxy, ask(messages=turns))
+            assert answer.status == 200, answer.body
+            assert backend.requests[0].json()["messages"][1]["content"] == left
+            assert backend.requests[0].json()["model"] == "real"
+            await endpoint.adelete()
+            await ModelAlias.objects.all().adelete()
+
+
+@pytest.mark.parametrize(
     ("status", "body"),
     [(404, b"404 page not found"), (405, b"{}"), (501, b""), (200, b'{"error":"Unexpected endpoint or method."}')],
 )
@@ -271,6 +333,18 @@ async def test_it_reads_a_compressed_request_and_a_compressed_answer(proxy: Prox
         assert backend.requests[0].header("content-encoding") is None
 
 
+async def test_it_expands_a_compressed_request_that_is_passed_through_under_another_name(proxy: Proxy) -> None:
+    async with ScriptedBackend(native_reply()) as backend:
+        await proxy.add(backend.url, backend_type="ollama", models=["real"])
+        await ModelAlias.objects.acreate(name="m", targets="real")
+        await proxy.refresh()
+        body = gzip.compress(json.dumps(ask()).encode())
+        answer = await proxy.call("POST", MESSAGES, body, [("content-encoding", "gzip")])
+        assert answer.status == 200, answer.body
+        assert backend.requests[0].json() == {**ask(), "model": "real"}
+        assert backend.requests[0].header("content-encoding") is None
+
+
 async def test_it_warns_of_what_the_backend_will_not_see(proxy: Proxy) -> None:
     async with ScriptedBackend(json_reply(completion())) as backend:
         await proxy.add(backend.url, backend_type="openai")
@@ -306,7 +380,7 @@ async def test_it_sends_an_endpoint_what_another_cannot_take(proxy: Proxy) -> No
         assert lonely.status == 400
         assert lonely.json()["error"]["type"] == "invalid_request_error"
         assert "document" in lonely.json()["error"]["message"] or "PDF" in lonely.json()["error"]["message"]
-        await proxy.add(native.url, name="b", backend_type="vllm")
+        await proxy.add(native.url, name="b", backend_type="omlx")
         for _ in range(2):
             answer = await send(proxy, fields)
             assert answer.status == 200
@@ -456,8 +530,19 @@ async def test_it_refuses_to_count_what_nobody_can_read(proxy: Proxy) -> None:
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-async def test_it_refuses_a_compression_it_cannot_read(proxy: Proxy) -> None:
-    answer = await proxy.call("POST", MESSAGES, b"\x28\xb5\x2f\xfd", [("content-encoding", "zstd")])
+@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, br"])
+async def test_it_names_a_compression_it_cannot_read(proxy: Proxy, coding: str) -> None:
+    answer = await proxy.call("POST", MESSAGES, b"\x1b\x07\x00", [("content-encoding", coding)])
+    assert answer.status == 415
+    error = answer.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert f"compressed with {coding} " in error["message"]
+    assert "gzip" in error["message"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_it_refuses_a_broken_compression(proxy: Proxy, coding: str) -> None:
+    answer = await proxy.call("POST", MESSAGES, b"nonsense", [("content-encoding", coding)])
     assert answer.status == 400
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 from django.test import override_settings
 
 from proxy.anthropic_record import MEMORY_SECONDS, AnthropicState, CallRecord, Refused
+from proxy.anthropic_relay import AnthropicRelay, UntouchedStream
 from proxy.early_start import start_early
 from proxy.live import live
-from proxy.relay import RelayResponse
+from proxy.relay import Ending, RelayResponse
+from proxy.upstream import close_door, open_door
 from tests.fakes import (
     Conn,
     Cut,
@@ -607,6 +610,40 @@ async def test_it_frees_the_backend_of_a_client_that_leaves_after_the_pings(prox
         await proxy.settled()
         assert open_connections() == 0
     assert totals().client_aborts == 1
+
+
+async def test_it_tells_a_fault_of_its_own_in_the_middle_as_an_event(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(UntouchedStream):
+        def feed(self, chunk: bytes, now: float) -> bytes:
+            raise LookupError("a mistake of ours")
+
+    endings: list[Ending] = []
+    async with ScriptedBackend(native_stream(b"event: ping\n", b"data: {}\n\n")) as backend:
+        endpoint = make_endpoint(url=backend.url)
+        inbound = make_inbound(body=b"{}", method="POST")
+        answer = await open_door().send(endpoint, inbound)
+        first = b"event: cut"
+        stream = Faulty("r", first, time.monotonic(), 60)
+        relay = AnthropicRelay(200, [], answer=answer, first=first, stream=stream, on_end=endings.append)
+        chunks = [each async for each in relay]
+        await relay.aclose()
+        await close_door()
+    assert read_frames(chunks[1].removeprefix(b"\n\n"))[0]["error"]["type"] == "api_error"
+    assert len(chunks) == 2
+    assert endings == [Ending.BROKEN]
+    assert "a mistake of ours" in caplog.text
+
+
+async def test_it_tells_a_fault_of_its_own_behind_the_pings_as_an_event() -> None:
+    async def faulty() -> RelayResponse:
+        await asyncio.sleep(0.05)
+        raise LookupError
+
+    answer = await start_early(faulty(), make_inbound(), 0.001)
+    chunks = [each async for each in answer]
+    await answer.aclose()
+    assert chunks[0] == PING
+    assert read_frames(chunks[-1])[0]["error"]["type"] == "api_error"
 
 
 async def test_it_closes_an_answer_that_comes_when_the_client_has_just_left() -> None:
