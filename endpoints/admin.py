@@ -20,6 +20,7 @@ from django.utils.text import Truncator
 
 from endpoints import routing_admin  # noqa: F401 - registers its tables
 from endpoints.admin_actions import EndpointActions
+from endpoints.detect_desk import DetectDesk
 from endpoints.facts import describe_kind, gather_facts, health_of
 from endpoints.forms import EndpointForm
 from endpoints.in_flight import in_flight_of
@@ -61,7 +62,7 @@ class ReadOnlyAdmin(_ReadOnly):
 
 
 @admin.register(Endpoint)
-class EndpointAdmin(EndpointActions, _EndpointAdmin):
+class EndpointAdmin(DetectDesk, EndpointActions, _EndpointAdmin):
     """Endpoints: what operators edit, beside what the prober found."""
 
     form = EndpointForm
@@ -145,7 +146,7 @@ class EndpointAdmin(EndpointActions, _EndpointAdmin):
 
     class Media:
         css = {"all": ("endpoints/admin.css",)}  # noqa: RUF012 - Django reads this as plain data
-        js = ("endpoints/times.js",)
+        js = ("endpoints/times.js", "endpoints/detect.js")
 
     # ------------------------------------------------------------------------------------------------ list
 
