@@ -8,22 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib import import_module
 from ipaddress import ip_address
 from typing import Any
 
-from django.conf import settings
-from django.contrib.auth import get_user
-from django.db import DatabaseError
-from django.http import HttpRequest
-
 from endpoints.conf import InternalAccess, conf
-from endpoints.database_thread import DatabaseThread
 from proxy.admission import identify
 from proxy.client_identity import ClientIdentity, Networks, parse_networks
 from proxy.errors import ErrorCode, OllaError
+from proxy.session_rights import is_staff
 
-_database = DatabaseThread("olla-status-access")
 _parse_once = lru_cache(maxsize=4)(parse_networks)
 
 
@@ -34,11 +27,8 @@ async def require_access(scope: dict[str, Any], cookies: Mapping[str, str]) -> N
         return
     if rule is InternalAccess.NETWORKS and is_listed(client, _parse_once(conf().internal_networks)):
         return
-    session = cookies.get(settings.SESSION_COOKIE_NAME)
-    if session:
-        key: str = session
-        if await _database.run(lambda: is_staff_session(key)):
-            return
+    if await is_staff(cookies):
+        return
     raise OllaError(ErrorCode.FORBIDDEN_PATH, _explain(client, rule))
 
 
@@ -51,17 +41,6 @@ def is_listed(client: ClientIdentity, networks: Networks) -> bool:
     except ValueError:
         return False
     return any(address in network for network in networks)
-
-
-def is_staff_session(key: str) -> bool:
-    """Whether a session is that of somebody who may use the admin; blocking."""
-    request = HttpRequest()
-    request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
-    try:
-        user = get_user(request)
-    except DatabaseError:
-        return False
-    return bool(user.is_active and getattr(user, "is_staff", False))
 
 
 def _explain(client: ClientIdentity, rule: InternalAccess) -> str:

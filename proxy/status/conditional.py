@@ -21,7 +21,7 @@ from proxy.inbound import RawHeaders, get_header
 VOLATILE = frozenset({
     "timestamp", "uptime", "last_check", "next_check", "health_check", "health_check_at", "next_check_at",
     "last_model_sync", "last_model_sync_at", "last_seen", "last_requested", "last_used", "response_time",
-    "database_seen", "prober_seen", "revision",
+    "database_seen", "prober_seen", "revision", "pending", "written",
 })  # fmt: skip
 LONGEST_HEADER = 1024
 LEAST_ZIPPED = 256  # a shorter body gains nothing

@@ -107,6 +107,10 @@ def _put_line_and_limits(sheet: Sheet, picture: Picture) -> None:
     sheet.put("olla_queue_served_total", queue.served)
     sheet.put("olla_queue_refused_total", queue.refused)
     sheet.put("olla_queue_timed_out_total", queue.timed_out)
+    journal = picture.journal
+    sheet.put("olla_request_log_pending", journal.pending)
+    sheet.put("olla_request_log_written_total", journal.written)
+    sheet.put("olla_request_log_dropped_total", journal.dropped)
     for limit, count in refused.rates.items():
         sheet.put("olla_rate_limited_total", count, limit)
     for code, count in refused.sizes.items():

@@ -69,6 +69,7 @@ def build_system(picture: Picture, endpoints: list[EndpointFacts]) -> dict[str, 
         "first_byte_ms": build_percentiles(totals.first_byte),
         "queue": build_queue(picture),
         "snapshot": build_snapshot_age(picture),
+        "request_log": build_journal(picture),
     }
 
 
@@ -81,6 +82,18 @@ def build_queue(picture: Picture) -> dict[str, int]:
         "refused": queue.refused,
         "timed_out": queue.timed_out,
         "length": queue.length,
+    }
+
+
+def build_journal(picture: Picture) -> dict[str, Any]:
+    """How the request log of this process fares; `pending` and `written` move by themselves for a moment."""
+    journal = picture.journal
+    return {
+        "enabled": journal.enabled,
+        "pending": journal.pending,
+        "written": journal.written,
+        "dropped": journal.dropped,
+        "error": journal.error,
     }
 
 

@@ -12,6 +12,7 @@ from endpoints.health_facts import HealthFacts, board, facts_of
 from endpoints.loading import LoaderHealth
 from endpoints.snapshot import EndpointRecord, Snapshot
 from proxy.breaker import BreakerView
+from proxy.journal import JournalState, journal_state
 from proxy.live import Live, live
 from proxy.sieve import LiveView, is_demoted, is_usable
 from proxy.status.public_ids import ids_of_snapshot, shown_url
@@ -35,6 +36,7 @@ class Picture:
     clock: float
     health: Mapping[int, HealthFacts] = field(default_factory=dict)
     started_at: float = STARTED_AT
+    journal: JournalState = field(default_factory=journal_state)
 
     @property
     def tallies(self) -> Tallies:

@@ -60,6 +60,7 @@ STATUS = {
         "hang_ups": int, "endpoints_usable": int, "errors_by_cause": dict, "latency_ms": QUANTILES,
         "first_byte_ms": QUANTILES,
         "queue": {"waiting": int, "served": int, "refused": int, "timed_out": int, "length": int},
+        "request_log": {"enabled": bool, "pending": int, "written": int, "dropped": int, "error": str},
         "snapshot": {"revision": int, "database_seen": AGO, "database_error": str, "prober_seen": AGO},
     },
 }  # fmt: skip
