@@ -21,6 +21,7 @@ from django.utils.text import Truncator
 from endpoints import routing_admin  # noqa: F401 - registers its tables
 from endpoints.admin_actions import EndpointActions
 from endpoints.detect_desk import DetectDesk
+from endpoints.drift_desk import DriftDesk
 from endpoints.facts import describe_kind, gather_facts, health_of
 from endpoints.forms import EndpointForm
 from endpoints.in_flight import in_flight_of
@@ -264,7 +265,7 @@ class EndpointAdmin(DetectDesk, EndpointActions, _EndpointAdmin):
 
 
 @admin.register(DiscoveredModel)
-class DiscoveredModelAdmin(ReadOnlyAdmin):
+class DiscoveredModelAdmin(DriftDesk, ReadOnlyAdmin):
     """Every model every endpoint listed at its latest discovery."""
 
     list_display = ("name", "endpoint", "model_type", "parameter_size", "quantization", "context_length", "state")
