@@ -3,7 +3,16 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from olla_site.portal import add_endpoint, connect, endpoint_actions, endpoint_page, explain_page, fleet, sign_in
+from olla_site.portal import (
+    add_endpoint,
+    connect,
+    endpoint_actions,
+    endpoint_page,
+    explain_page,
+    fleet,
+    requests_page,
+    sign_in,
+)
 
 app_name = "portal"
 
@@ -16,6 +25,10 @@ urlpatterns = [
     path("fleet/<int:pk>/history/", endpoint_page.history, name="endpoint_history"),
     path("fleet/<int:pk>/<slug:name>/", endpoint_actions.act, name="endpoint_action"),
     path("portal/live.json", fleet.live, name="live"),
+    path("requests/", requests_page.requests, name="requests"),
+    path("requests/rows/", requests_page.rows, name="request_rows"),
+    path("requests/<int:key>/", requests_page.one_request, name="request"),
+    path("requests/id/<str:request_id>/", requests_page.find_request, name="find_request"),
     path("explain/", explain_page.explain, name="explain"),
     path("connect/", connect.connect, name="connect"),
     path("accounts/login/", sign_in.login, name="login"),

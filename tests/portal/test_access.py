@@ -15,6 +15,8 @@ pytestmark = pytest.mark.django_db
 # Page -> the groups that may open it. A new page adds its line.
 PAGES = {
     "/": {"Viewers", "Users", "Operators", "Administrators"},
+    "/requests/": {"Viewers", "Users", "Operators", "Administrators"},
+    "/requests/rows/": {"Viewers", "Users", "Operators", "Administrators"},
     "/explain/": {"Viewers", "Users", "Operators", "Administrators"},
     "/fleet/rows/": {"Viewers", "Users", "Operators", "Administrators"},
     "/portal/live.json": {"Viewers", "Users", "Operators", "Administrators"},
