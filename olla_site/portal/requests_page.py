@@ -109,7 +109,8 @@ def find_request(request: HttpRequest, request_id: str) -> HttpResponse:
     found = RequestLog.objects.filter(request_id=request_id).order_by("-id").values_list("pk", flat=True).first()
     if found is None:
         raise Http404
-    return one_request(request, found)
+    answer: HttpResponse = one_request(request, found)
+    return answer
 
 
 def read_filters(values: QueryDict) -> dict[str, str]:
