@@ -26,6 +26,10 @@ OPERATOR_WORDS = {
 }
 
 
+# The endpoints a rule named were deleted; its form takes no such rule.
+NOBODY_LEFT = "broken: it names no endpoint any more, so every request it matches is refused"
+
+
 def describe_rule(rule: Rule, endpoint_names: Mapping[int, str]) -> str:
     """The rule as one sentence; `endpoint_names` tells the endpoints it names."""
     return f"{describe_conditions(rule.conditions)}: {describe_action(rule, endpoint_names)}"
@@ -49,7 +53,7 @@ def describe_action(rule: Rule, endpoint_names: Mapping[int, str]) -> str:
     named = _describe_named(rule, endpoint_names)
     match rule.action:
         case RuleAction.RESTRICT:
-            return f"only {named}" if rule.tags or rule.endpoint_ids else named
+            return f"only {named}" if rule.tags or rule.endpoint_ids else NOBODY_LEFT
         case RuleAction.PREFER:
             return f"first {named}"
         case RuleAction.SPLIT:

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from endpoints import loading, reports, tasks
 from endpoints.conf import conf
 from endpoints.health import parse_retry_after
-from endpoints.rules import RuleAction
 from endpoints.snapshot import EndpointRecord
 from endpoints.transport import (
     Answer,
@@ -31,17 +29,17 @@ from endpoints.transport import (
 from proxy.answering import Dialect, Prepared, UnfitError, as_it_came
 from proxy.attempts import Attempt, Verdict, judge_status
 from proxy.errors import ErrorCode, OllaError
-from proxy.headers import has_looped, header_text
-from proxy.inbound import Inbound, RawHeaders, get_header
+from proxy.headers import has_looped
+from proxy.inbound import Inbound, get_header
 from proxy.live import live, plan
+from proxy.places import Tiers, have_room, take_place
 from proxy.provider_metrics import UsageReader, read_usage_of
-from proxy.queueing import QueueError, Slot
 from proxy.relay import Ending, RelayResponse
 from proxy.routing import Action, Decision, Plan, Refresh, route
-from proxy.selection import Policy, choose_endpoint, keep_loaded
 from proxy.steering import obey
 from proxy.stickiness import Visit, start_visit
-from proxy.upstream import door, failure_code, failure_word, via_token
+from proxy.unanswered import Failure, build_exhausted, build_rejection, build_untried
+from proxy.upstream import door, failure_word, via_token
 
 logger = logging.getLogger(__name__)
 
@@ -50,19 +48,6 @@ _DOWN_REASONS = frozenset({
     NotConnectedReason.DNS, NotConnectedReason.REFUSED, NotConnectedReason.UNREACHABLE, NotConnectedReason.TLS,
     NotConnectedReason.TIMEOUT, NotConnectedReason.FORBIDDEN_ADDRESS,
 })  # fmt: skip
-_HINTS = {
-    ErrorCode.UPSTREAM_TIMEOUT: "The endpoint may be loading the model; its timeouts can be raised in the admin.",
-    ErrorCode.UPSTREAM_UNREACHABLE: "Is the server at its URL running?",
-    ErrorCode.UPSTREAM_INVALID: "Its answer was not usable HTTP.",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An attempt that brought no answer."""
-
-    endpoint: EndpointRecord
-    error: DoorError | UnfitError
 
 
 async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayResponse:
@@ -70,7 +55,7 @@ async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayRespo
     refuse_loop(inbound)
     decision = await _decide(inbound)
     if decision.action is Action.REJECTED:
-        raise _rejection(decision)
+        raise build_rejection(decision)
     # A session is not moved by an operator who looks at one endpoint.
     visit = Visit(live.sticky, None) if decision.pinned else start_visit(live.sticky, inbound)
     try:
@@ -138,13 +123,14 @@ async def _try_in_turn(
     failure: Failure | None = None
     try:
         while any(tiers):
-            if held is not None and not _have_room(tiers):
+            if held is not None and not have_room(tiers):
                 break  # waiting in line while holding a place could block others that do the same
-            attempt = await _take_place(tiers, decision, visit, inbound)
+            attempt = await take_place(tiers, tried, decision, visit, inbound)
             if attempt is None:
+                if not any(tiers):
+                    decision, tiers = _look_again(inbound, decision, tried)
                 continue
             inbound.record.attempts.append(attempt.note)
-            tried.add(attempt.endpoint.id)
             outcome = await _attempt(attempt, inbound, decision.sent_names.get(attempt.endpoint.id), dialect)
             if not any(tiers) and _wants_another(outcome):
                 decision, tiers = _look_again(inbound, decision, tried)
@@ -164,10 +150,7 @@ async def _try_in_turn(
             return decision, chosen
     finally:
         _discard(held)
-    raise _exhausted(inbound, failure)
-
-
-Tiers = list[list[EndpointRecord]]
+    raise build_exhausted(inbound, failure) if failure is not None else build_untried(_route_again(inbound))
 
 
 def _wants_another(outcome: Prepared | Failure) -> bool:
@@ -179,66 +162,16 @@ def _look_again(inbound: Inbound, decision: Decision, tried: set[int]) -> tuple[
     """Who can answer now and was not tried: endpoints come back while a request waits for others."""
     if decision.pinned:
         return decision, []
-    again = route(loading.current(), inbound, live.view(), plan())
+    again = _route_again(inbound)
     tiers = [[each for each in tier if each.id not in tried] for tier in again.tiers]
     if not any(tiers):
         return decision, []
     return replace(again, sent_names={**decision.sent_names, **again.sent_names}), tiers
 
 
-async def _take_place(tiers: Tiers, decision: Decision, visit: Visit, inbound: Inbound) -> Attempt | None:
-    """A place at the best endpoint that has room, which leaves the tiers; when none has, a wait in line.
-
-    The session's endpoint comes first, else the policy chooses, from those that have the model in memory while
-    these are not too busy. Raises OllaError(queue_full).
-    """
-    now = time.monotonic()
-    slot: Slot | None = None
-    for tier in tiers:
-        roomy = [each for each in tier if live.queue.has_room(each.id)]
-        if not roomy:
-            continue
-        endpoint = visit.recall(roomy, now)
-        if endpoint is None:
-            endpoint = _choose(roomy, decision)
-        slot = live.queue.try_take(endpoint.id)
-        if slot is not None:
-            break
-    if slot is None:
-        slot = await _wait_for_place(tiers, inbound)
-    endpoint = _take_out(tiers, slot.endpoint_id)
-    visit.settle(endpoint.id, now)
-    return live.open_attempt(endpoint, slot)
-
-
-def _choose(roomy: Sequence[EndpointRecord], decision: Decision) -> EndpointRecord:
-    if decision.loaded:
-        roomy = keep_loaded(roomy, decision.loaded, live.in_flight, conf().loaded_first_requests)
-    return choose_endpoint(policy_of(decision), roomy, live.in_flight, live.next_cursor(roomy))
-
-
-def _have_room(tiers: Tiers) -> bool:
-    return any(live.queue.has_room(each.id) for tier in tiers for each in tier)
-
-
-async def _wait_for_place(tiers: Tiers, inbound: Inbound) -> Slot:
-    wanted = [each.id for tier in tiers for each in tier]
-    since = time.monotonic()
-    try:
-        return await live.queue.wait(wanted, inbound.client)
-    except QueueError as error:
-        message = f"Every endpoint that could answer is full, and waiting did not help: {error}."
-        raise OllaError(ErrorCode.QUEUE_FULL, message, headers=((b"Retry-After", b"1"),)) from error
-    finally:
-        inbound.record.queue_wait += time.monotonic() - since
-
-
-def _take_out(tiers: Tiers, endpoint_id: int) -> EndpointRecord:
-    for tier in tiers:
-        for number, each in enumerate(tier):
-            if each.id == endpoint_id:
-                return tier.pop(number)
-    raise LookupError(f"no candidate {endpoint_id}")
+def _route_again(inbound: Inbound) -> Decision:
+    """Route by what is known by now; models are not read anew once more."""
+    return route(loading.current(), inbound, live.view(), plan(Refresh.DONE))
 
 
 def _heed_rest(prepared: Prepared) -> None:
@@ -264,12 +197,6 @@ def may_retry(error: DoorError | UnfitError, inbound: Inbound, *, others_left: b
     if isinstance(error, NothingReceived | CutHead | LostMidBody):
         return inbound.is_inference or inbound.method in ("GET", "HEAD")
     return False
-
-
-def policy_of(decision: Decision) -> Policy:
-    """The policy a rule names, or the setting."""
-    rule = decision.rule
-    return Policy(rule.policy if rule and rule.action is RuleAction.POLICY else conf().load_balancer)
 
 
 async def _attempt(attempt: Attempt, inbound: Inbound, model: str | None, dialect: Dialect) -> Prepared | Failure:
@@ -338,34 +265,6 @@ def _discard(prepared: Prepared | None) -> None:
     if prepared is not None:
         prepared.attempt.close(judge_status(prepared.status))
         prepared.answer.abandon()
-
-
-def _rejection(decision: Decision) -> OllaError:
-    """The error of a request that no endpoint may answer, with the routing headers."""
-    headers: RawHeaders = []
-    if decision.strategy:
-        headers = [
-            (b"X-Olla-Routing-Strategy", decision.strategy.encode()),
-            (b"X-Olla-Routing-Decision", decision.action.encode()),
-            (b"X-Olla-Routing-Reason", header_text(decision.reason)),
-        ]
-    code = decision.code or ErrorCode.INTERNAL_ERROR
-    if code is ErrorCode.RATE_LIMITED:
-        headers.append((b"Retry-After", b"%d" % live.rates.seconds_left(time.time())))
-    return OllaError(code, decision.message, headers=tuple(headers))
-
-
-def _exhausted(inbound: Inbound, failure: Failure | None) -> OllaError:
-    """Nobody answered: what happened at the last endpoint tried."""
-    if failure is None:
-        return OllaError(ErrorCode.NO_HEALTHY_ENDPOINTS, "No endpoint could be tried.")
-    error, name = failure.error, failure.endpoint.name
-    if isinstance(error, UnfitError):
-        return error.error
-    seconds = time.monotonic() - inbound.started
-    code = failure_code(error)
-    text = str(error).rstrip(".")
-    return OllaError(code, f"Endpoint {name} failed after {seconds:.1f}s: {text}. {_HINTS[code]}", endpoint=name)
 
 
 __all__ = ["Ending", "forward", "may_retry"]

@@ -30,9 +30,10 @@ from proxy.anthropic_dialect import MessagesCall
 from proxy.anthropic_record import CallRecord
 from proxy.client_identity import ClientIdentity, identify_client
 from proxy.errors import ErrorCode, OllaError, choose_shape, shown_status
-from proxy.forwarding import policy_of, refuse_loop
+from proxy.forwarding import refuse_loop
 from proxy.inbound import Inbound, RawHeaders
 from proxy.live import live, plan
+from proxy.places import policy_of
 from proxy.record import RequestRecord, no_record
 from proxy.routing import Action, Decision, Refresh, route
 from proxy.sieve import LiveView

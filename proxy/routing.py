@@ -31,6 +31,7 @@ from proxy.sieve import (
     Endpoints,
     LiveView,
     Question,
+    find_favoured,
     find_stale,
     keep_unguarded,
     sift,
@@ -211,13 +212,9 @@ class _Judge:
     def _tiers(self, usable: Endpoints) -> tuple[Endpoints, ...]:
         """Preferred endpoints first, those whose status is too old to be believed last."""
         stale = find_stale(usable, self.view)
-        old = {each.id for each in stale}
-        fresh = tuple([each for each in usable if each.id not in old]) if stale else usable
-        if self.rule is not None and self.rule.action is RuleAction.PREFER:
-            first = tuple([e for e in fresh if self.rule.names(e.id, e.tags)])
-            rest = tuple([e for e in fresh if not self.rule.names(e.id, e.tags)])
-            return tuple(tier for tier in (first, rest, stale) if tier)
-        return tuple(tier for tier in (fresh, stale) if tier)
+        fresh = _without(usable, stale)
+        first = find_favoured(fresh, self.rule, self.view)
+        return tuple(tier for tier in (first, _without(fresh, first), stale) if tier)
 
     def _reject(self, code: ErrorCode, message: str, strategy: str = "", reason: str = "") -> Decision:
         asked = self.question
@@ -234,8 +231,7 @@ class _Judge:
             message = f"The model {shown} is known, but no endpoint that has it can take requests now."
             return self._reject(ErrorCode.MODEL_UNAVAILABLE, message, strategy, reason)
         if DropReason.RULE in self.drops:
-            message = f"The routing rule {self.rule.name if self.rule else ''!r} leaves no endpoint for {shown}."
-            return self._reject(ErrorCode.FORBIDDEN_BY_RULE, message, strategy, "forbidden_by_rule")
+            return self._reject(*self._fenced_off(f"for {shown}"), strategy, "forbidden_by_rule")
         if not any(each.model_names for each in self.members):
             usable = sift(self.members, Question(self.inbound, self.view), AVAILABILITY, {})
             if not usable:
@@ -247,13 +243,31 @@ class _Judge:
     def _nobody_eligible(self, question: Question, holders: Endpoints = ()) -> Decision:
         if DropReason.GUARDED_PATH in self.drops:
             return self._reject(*describe_guarded((holders or self.members)[0], question.inbound))
-        name = self.rule.name if self.rule else ""
-        return self._reject(ErrorCode.FORBIDDEN_BY_RULE, f"The routing rule {name!r} leaves no endpoint for this.")
+        return self._reject(*self._fenced_off("for this request"), reason="forbidden_by_rule")
+
+    def _fenced_off(self, what: str) -> tuple[ErrorCode, str]:
+        """A restrict rule left nobody. With its endpoints all gone it refuses: it may be there to keep data in."""
+        rule = self.rule
+        name = rule.name if rule else ""
+        if rule is not None and not any(rule.names(each.id, each.tags) for each in self.snapshot.endpoints):
+            message = f"The routing rule {name!r} allows only endpoints that no longer exist."
+        else:
+            message = f"The routing rule {name!r} leaves no endpoint {what}."
+        return ErrorCode.FORBIDDEN_BY_RULE, message
 
     def _nobody_available(self, endpoints: Endpoints) -> tuple[ErrorCode, str]:
         if self.drops.get(DropReason.RATE_LIMITED):
             return ErrorCode.RATE_LIMITED, _RATE_MESSAGE
         return describe_unavailable(endpoints, self.inbound.prefix, self.view)
+
+
+def _without(endpoints: Endpoints, others: Endpoints) -> Endpoints:
+    if not others:
+        return endpoints
+    if len(others) == len(endpoints):
+        return ()
+    out = {each.id for each in others}
+    return tuple([each for each in endpoints if each.id not in out])
 
 
 _FALLBACK_WORDS = {Fallback.NONE: "no_fallback", Fallback.COMPATIBLE_ONLY: "compatible_only"}

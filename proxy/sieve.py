@@ -88,12 +88,11 @@ def _guards(endpoint: EndpointRecord, question: Question) -> bool:
 
 
 def keep_allowed(endpoints: Endpoints, question: Question) -> Endpoints:
-    """Apply a restrict or split rule."""
+    """Apply a restrict rule."""
     rule = question.rule
-    if rule is None or rule.action not in (RuleAction.RESTRICT, RuleAction.SPLIT):
+    if rule is None or rule.action is not RuleAction.RESTRICT:
         return endpoints
-    named = rule.action is RuleAction.RESTRICT or question.view.dice * 100 < rule.percentage
-    return tuple(each for each in endpoints if rule.names(each.id, each.tags) is named)
+    return tuple([each for each in endpoints if rule.names(each.id, each.tags)])
 
 
 def keep_holders(endpoints: Endpoints, question: Question) -> Endpoints:
@@ -198,6 +197,17 @@ def sift(
             drops[reason] = drops.get(reason, 0) + len(endpoints) - len(kept)
             endpoints = kept
     return endpoints
+
+
+def find_favoured(endpoints: Endpoints, rule: Rule | None, view: LiveView) -> Endpoints:
+    """Those that are tried before the others: what a prefer rule names, or the side a split rule's dice fell on.
+
+    The others stay, since neither rule is a fence: a share whose endpoints are down is answered by the rest.
+    """
+    if rule is None or rule.action not in (RuleAction.PREFER, RuleAction.SPLIT):
+        return endpoints
+    named = rule.action is RuleAction.PREFER or view.dice * 100 < rule.percentage
+    return tuple([each for each in endpoints if rule.names(each.id, each.tags) is named])
 
 
 def find_stale(endpoints: Endpoints, view: LiveView) -> Endpoints:

@@ -11,9 +11,9 @@ from endpoints.snapshot import EndpointRecord, Snapshot
 from proxy.anthropic_dialect import MessagesCall, native_path, native_support
 from proxy.anthropic_translated import chat_path
 from proxy.breaker import GateState
-from proxy.forwarding import policy_of
 from proxy.inbound import Inbound, join_target
 from proxy.live import live
+from proxy.places import policy_of
 from proxy.routing import Decision
 from proxy.sieve import LiveView
 from proxy.tracing import Considered, trace

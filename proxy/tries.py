@@ -81,13 +81,13 @@ def _choose(
     taken: Counter[tuple[int, ...]],
 ) -> Try | None:
     """The next one among those that have room; None when nobody has."""
+    pinned = next((each for tier in left for each in tier if each.id == recalled), None)
+    if pinned is not None and standing.has_room(pinned.id):
+        return Try(pinned, Why.SESSION)
     for tier in left:
         roomy = [each for each in tier if standing.has_room(each.id)]
         if not roomy:
             continue
-        pinned = next((each for each in roomy if each.id == recalled), None)
-        if pinned is not None:
-            return Try(pinned, Why.SESSION)
         ready = keep_loaded(roomy, standing.loaded, standing.in_flight, standing.loaded_limit)
         why = Why.LOADED if len(ready) < len(roomy) else Why.POLICY
         roomy = list(ready)

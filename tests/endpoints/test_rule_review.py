@@ -226,7 +226,10 @@ GPU = frozenset({"gpu"})
         ),
         (Rule("r", RuleAction.REJECT), "always: refuse"),
         (Rule("r", RuleAction.REJECT, message="No."), "always: refuse: No."),
-        (Rule("r", RuleAction.RESTRICT), "always: no endpoint at all"),
+        (
+            Rule("r", RuleAction.RESTRICT),
+            "always: broken: it names no endpoint any more, so every request it matches is refused",
+        ),
         (
             Rule("r", RuleAction.REJECT, (condition("client_network", "is_not", "10.0.0.0/8"),)),
             "when client network is not 10.0.0.0/8: refuse",

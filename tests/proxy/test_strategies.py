@@ -163,8 +163,36 @@ def test_it_restricts_prefers_and_splits_by_rule() -> None:
     assert decide(rule(RuleAction.RESTRICT, WHEN_TEAM, endpoint_ids=frozenset({CPU.id}))).candidates == (CPU,)
     assert decide(rule(RuleAction.PREFER, WHEN_TEAM, **tagged)).tiers == ((GPU,), (CPU,))
     split = rule(RuleAction.SPLIT, percentage=30, **tagged)
-    assert decide(split, make_view(dice=0.29)).candidates == (GPU,)
-    assert decide(split, make_view(dice=0.31)).candidates == (CPU,)
+    assert decide(split, make_view(dice=0.29)).tiers == ((GPU,), (CPU,))
+    assert decide(split, make_view(dice=0.31)).tiers == ((CPU,), (GPU,))
+
+
+@pytest.mark.parametrize("percentage", [0, 1, 50, 99, 100])
+def test_it_shares_requests_out_by_percentage(percentage: int) -> None:
+    split = rule(RuleAction.SPLIT, percentage=percentage, tags=frozenset({"gpu"}))
+    firsts = [decide(split, make_view(dice=number / 1000)).tiers[0][0] for number in range(1000)]
+    assert firsts.count(GPU) == percentage * 10
+
+
+@pytest.mark.parametrize("dice", [0.0, 0.999])
+def test_a_share_whose_endpoints_are_out_is_answered_by_the_rest(dice: float) -> None:
+    split = rule(RuleAction.SPLIT, percentage=50, tags=frozenset({"gpu"}))
+    view = make_view(dice=dice, held_out={GPU.id: DropReason.BREAKER_OPEN})
+    assert decide(split, view).tiers == ((CPU,),)
+    gone = rule(RuleAction.SPLIT, percentage=50)
+    assert set(decide(gone, make_view(dice=dice)).candidates) == {GPU, CPU}
+
+
+def test_a_rule_whose_endpoints_are_all_deleted_refuses_and_says_so() -> None:
+    gone = rule(RuleAction.RESTRICT, endpoint_ids=frozenset({987654}))
+    for request in ({}, {"model": None, "target": "/v1/models", "method": "GET"}):
+        decision = decide(gone, **request)
+        assert (decision.code, decision.reason) == (ErrorCode.FORBIDDEN_BY_RULE, "forbidden_by_rule")
+        assert decision.message == "The routing rule 'the rule' allows only endpoints that no longer exist."
+    assert decide(rule(RuleAction.RESTRICT)).code is ErrorCode.FORBIDDEN_BY_RULE
+    elsewhere = decide(rule(RuleAction.RESTRICT, tags=frozenset({"gpu"})), model="other")
+    assert elsewhere.code is not ErrorCode.FORBIDDEN_BY_RULE  # nobody has that model anyway
+    assert set(decide(rule(RuleAction.PREFER)).candidates) == {GPU, CPU}
 
 
 def test_it_refuses_by_rule_with_the_operators_words() -> None:

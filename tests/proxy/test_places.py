@@ -1,0 +1,151 @@
+"""What may change while a request waits in line, or at one endpoint that fails, before it reaches the next."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+
+from endpoints import loading
+from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth
+from proxy.live import live
+from tests.fakes import Reply, ScriptedBackend, json_reply
+from tests.proxy.conftest import Exchange, Proxy
+
+OK = json_reply({"ok": True})
+CHAT = "/olla/openai/v1/chat/completions"
+
+
+async def change(proxy: Proxy, call: Callable[[], Any]) -> None:
+    """What an operator or the prober does, and the look that takes it up."""
+    await sync_to_async(call)()
+    await proxy.refresh()
+    live.follow(loading.current())
+
+
+@asynccontextmanager
+async def one_in_line(proxy: Proxy, url: str, **columns: Any) -> AsyncIterator[tuple[Exchange, Exchange]]:
+    """Endpoint `one`, which takes one request at a time, has one; another waits for it."""
+    await proxy.add(url, name="one", max_concurrent=1, **columns)
+    first = proxy.open("POST", CHAT, {"model": "m"})
+    async with asyncio.timeout(5):
+        while not live.in_flight:
+            await asyncio.sleep(0.01)
+    second = proxy.open("POST", CHAT, {"model": "m"})
+    async with asyncio.timeout(5):
+        while not live.queue.waiting:
+            await asyncio.sleep(0.01)
+    yield first, second
+    await proxy.settled()
+
+
+def gated(gate: asyncio.Event) -> Reply:
+    return Reply(200, OK.headers, OK.body, before=gate)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"state": "disabled"}, {"state": "draining"}, {"maintenance_from": timezone.now()}],
+    ids=["disabled", "draining", "maintenance"],
+)
+async def test_a_request_in_line_is_not_sent_to_an_endpoint_taken_out_meanwhile(
+    proxy: Proxy, columns: dict[str, Any]
+) -> None:
+    gate = asyncio.Event()
+    async with ScriptedBackend(gated(gate)) as backend, one_in_line(proxy, backend.url) as (first, second):
+        await change(proxy, lambda: Endpoint.objects.update(**columns))
+        gate.set()
+        assert (await first.done()).status == 200
+        answer = await second.done()
+        assert (answer.status, answer.json()["error"]["code"]) == (503, "model_unavailable")
+        assert answer.header("x-olla-routing-reason") == "model_unavailable"
+        assert len(backend.requests) == 1
+
+
+async def test_a_request_in_line_goes_to_another_endpoint_when_its_own_is_deleted(proxy: Proxy) -> None:
+    gate = asyncio.Event()
+    async with ScriptedBackend(gated(gate)) as backend, ScriptedBackend(OK) as other:
+        async with one_in_line(proxy, backend.url) as (first, second):
+            await proxy.add(other.url, name="other")
+            await change(proxy, Endpoint.objects.filter(name="one").delete)
+            answer = await second.done()
+            assert (answer.status, answer.header("x-olla-endpoint")) == (200, "other")
+            gate.set()
+            assert (await first.done()).status == 200
+        assert len(backend.requests) == 1
+
+
+async def test_a_request_in_line_goes_where_the_endpoint_is_by_then(proxy: Proxy) -> None:
+    gate = asyncio.Event()
+    async with ScriptedBackend(gated(gate)) as backend, ScriptedBackend(OK) as moved:
+        async with one_in_line(proxy, backend.url) as (first, second):
+            await change(proxy, lambda: Endpoint.objects.update(url=moved.url))
+            gate.set()
+            assert (await first.done()).status == (await second.done()).status == 200
+        assert (len(backend.requests), len(moved.requests)) == (1, 1)
+
+
+async def test_a_request_in_line_finds_that_its_model_is_gone(proxy: Proxy) -> None:
+    gate = asyncio.Event()
+    async with ScriptedBackend(gated(gate)) as backend, one_in_line(proxy, backend.url) as (_, second):
+        await change(proxy, lambda: DiscoveredModel.objects.update(name="another"))
+        gate.set()
+        answer = await second.done()
+        assert (answer.status, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_a_request_in_line_keeps_to_the_endpoints_rate(proxy: Proxy) -> None:
+    if time.time() % 60 > 50:  # the test must stay inside one minute of the clock
+        await asyncio.sleep(60 - time.time() % 60)
+    gate = asyncio.Event()
+    async with (
+        ScriptedBackend(gated(gate)) as backend,
+        one_in_line(proxy, backend.url, requests_per_minute=2) as (first, second),
+    ):
+        third = proxy.open("POST", CHAT, {"model": "m"})
+        async with asyncio.timeout(5):
+            while live.queue.waiting < 2:
+                await asyncio.sleep(0.01)
+        gate.set()
+        assert (await first.done()).status == (await second.done()).status == 200
+        answer = await third.done()
+        assert (answer.status, answer.json()["error"]["code"]) == (429, "rate_limited")
+        assert 1 <= int(answer.header("retry-after") or 0) <= 60
+        assert len(backend.requests) == 2
+
+
+async def test_more_in_line_than_a_lowered_limit_are_served_one_by_one(proxy: Proxy) -> None:
+    gate = asyncio.Event()
+    async with ScriptedBackend(gated(gate)) as backend:
+        await proxy.add(backend.url, name="one", max_concurrent=3)
+        opened = [proxy.open("POST", CHAT, {"model": "m"}) for _ in range(6)]
+        await backend.wait_requests(3)
+        await change(proxy, lambda: Endpoint.objects.update(max_concurrent=1))
+        assert (live.queue.waiting, sum(live.in_flight.values())) == (3, 3)
+        gate.set()
+        assert [(await each.done()).status for each in opened] == [200] * 6
+        await proxy.settled()
+
+
+async def test_the_next_endpoint_is_not_asked_when_it_was_taken_out_meanwhile(proxy: Proxy, settings: Any) -> None:
+    settings.OLLA_LOAD_BALANCER = "priority"
+    gate = asyncio.Event()
+    busy = Reply(503, [(b"Content-Type", b"application/json")], b'{"error":{"message":"busy"}}', before=gate)
+    async with ScriptedBackend(busy) as one, ScriptedBackend(OK) as two, ScriptedBackend(OK) as three:
+        await proxy.add(one.url, name="one", priority=300)
+        await proxy.add(two.url, name="two", priority=200)
+        exchange = proxy.open("POST", CHAT, {"model": "m"})
+        await one.wait_requests(1)
+        await proxy.add(three.url, name="three", priority=100)
+        await change(proxy, lambda: EndpointHealth.objects.filter(endpoint__name="two").update(status="offline"))
+        gate.set()
+        answer = await exchange.done()
+        assert (answer.status, answer.header("x-olla-endpoint")) == (200, "three")
+        assert not two.requests
+        await proxy.settled()
