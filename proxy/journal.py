@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -40,7 +41,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds before a batch that failed is 
 STOP_SECONDS = 3.0
 _TELL_EVERY = 60.0  # seconds between log lines about drops
 _HOUR_KEYS = key_at(3600)
-_TIME = COLUMNS.index("time")
+_CLOSING = 60.0  # seconds after its end until an hour may be summed up, less than `proxy.roll_ups.GRACE`
 # What one row alone can be at fault for.
 _ROW_FAULTS = (django.db.DataError, TypeError, ValueError, OverflowError)
 
@@ -212,16 +213,25 @@ def _insert(records: Sequence[RequestRecord], keys: Keys) -> int:
 
 def _rows(records: Sequence[RequestRecord], keys: Keys) -> Any:
     """The rows one by one, as `executemany` takes them."""
-    builder, adapt = RowBuilder(), connection.ops.adapt_datetimefield_value
+    builder = RowBuilder(_adapt_for_sqlite if connection.vendor == "sqlite" else _adapt)
     for record in records:
-        row = builder.build(record, keys.next(record.at + record.seconds))
-        yield (*row[:_TIME], adapt(row[_TIME]), *row[_TIME + 1 :])
+        yield builder.build(record, keys.next(record.at + record.seconds))
+
+
+def _adapt(moment: datetime) -> Any:
+    return connection.ops.adapt_datetimefield_value(moment)
+
+
+def _adapt_for_sqlite(moment: datetime) -> str:
+    """What Django's own makes of a time in UTC, for a fifth of its price."""
+    return str(moment)[:-6]
 
 
 def _reopen_hour(ended: float) -> None:
-    """Have an hour rolled up anew that was closed before these rows came, which is rare."""
+    """Have an hour rolled up anew that may have been closed before these rows came, which is rare."""
     hour = key_at(ended) // _HOUR_KEYS * _HOUR_KEYS
-    RollUpState.objects.filter(rolled_until__gt=hour, pruned_until__lte=hour).update(rolled_until=hour)
+    if key_at(time.time() - _CLOSING) >= hour + _HOUR_KEYS:
+        RollUpState.objects.filter(rolled_until__gt=hour, pruned_until__lte=hour).update(rolled_until=hour)
 
 
 _started: list[tuple[Journal, asyncio.Task[None]]] = []

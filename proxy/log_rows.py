@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ COLUMNS = (
     "input_tokens", "output_tokens", "total_tokens", "tokens_per_second", "sticky", "attempt_notes", "trace",
     "metrics",
 )  # fmt: skip
+_NO_TOKENS: tuple[float | None, ...] = (None, None, None, None)
 _MOST_BIGINT = 2**63 - 1
 _MOST_TEXT = 16_384  # of a JSON column: an endpoint may be tried after a hundred others
 _encode = msgspec.json.Encoder().encode
@@ -25,28 +27,32 @@ _encode = msgspec.json.Encoder().encode
 class RowBuilder:
     """Builds rows; one for each batch. Requests that shared a decision share the text of its trace."""
 
-    def __init__(self) -> None:
+    def __init__(self, adapt: Callable[[datetime], Any] = lambda moment: moment) -> None:
+        self._adapt = adapt  # a time as the database takes it
         self._traces: dict[int, tuple[DecisionFacts, str]] = {}
 
     def build(self, record: RequestRecord, key: int) -> tuple[Any, ...]:
         """The values of COLUMNS."""
-        endpoint, usage = record.endpoint, record.usage
-        tokens = (usage.input_tokens, usage.output_tokens, record.total_tokens) if usage else (None, None, None)
+        endpoint, usage, model = record.endpoint, record.usage, clean(record.model, 200)
+        tokens = _NO_TOKENS
+        if usage is not None:
+            counts = (usage.input_tokens, usage.output_tokens, record.total_tokens)
+            tokens = (*map(_whole, counts), _finite(record.tokens_per_second))
         return (
             key,
-            datetime.fromtimestamp(round(record.at, 3), UTC),
-            clean(record.request_id, 128),
-            clean(record.client, 64),
-            clean(record.peer, 64),
-            clean(record.client_key, 64),
+            self._adapt(datetime.fromtimestamp(round(record.at, 3), UTC)),
+            record.request_id,  # judged when it came
+            record.client[:64],
+            record.peer[:64],
+            record.client_key or "",
             clean(record.method, 16),
             clean(record.path, 1024),
             clean(record.prefix, 100),
-            clean(record.model, 200),
-            clean(record.sent_model, 200),
+            model,
+            model if record.sent_model == record.model else clean(record.sent_model, 200),
             endpoint.id if endpoint else None,
-            clean(endpoint.name, 100) if endpoint else "",
-            clean(endpoint.backend_type, 40) if endpoint else "",
+            endpoint.name if endpoint else "",
+            endpoint.backend_type if endpoint else "",
             len(record.attempts),
             record.status,
             str(record.outcome),
@@ -58,8 +64,7 @@ class RowBuilder:
             _milliseconds(record.first_byte),
             _milliseconds(record.seconds),
             _milliseconds(record.queue_wait),
-            *map(_whole, tokens),
-            _finite(record.tokens_per_second),
+            *tokens,
             record.sticky or "",
             as_json(build_attempts(record)) if record.attempts else "",
             self._trace(record),

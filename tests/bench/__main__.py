@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import platform
+import subprocess
+import sys
 import tempfile
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -72,8 +74,16 @@ def measure(quick: bool) -> tuple[list[Row], list[float]]:
         rows.append(("Server alone: uvicorn, us CPU", result.yardstick.text()))
         rows.append(("Server alone: ratio", result.ratio.text(".2f")))
         rows += translation_rows()
+        rows += request_log_rows()
         rows.append(("Memory at the end", f"{resident_bytes(ours.pid) / 1e6:.0f} MB"))
     return rows, single.ours
+
+
+def request_log_rows() -> list[Row]:
+    """What the request log costs, measured in a process of its own."""
+    command = [sys.executable, "-m", "tests.bench.request_log"]
+    told = subprocess.run(command, cwd=REPORT.parents[1], capture_output=True, text=True, check=True).stdout
+    return [(name, figure) for name, _, figure in (line.partition(": ") for line in told.splitlines())]
 
 
 def translation_rows() -> list[Row]:
