@@ -230,6 +230,12 @@ class Conf:
         "Seconds the database or the prober may be away before `/internal/ready` says 503; 0 never.",
         minimum=0,
     )
+    access_log: str = option(
+        "other",
+        "Requests that get a line in the access log: `other` than the forwarded ones, which have their own; "
+        "`all`; `off`.",
+        choices=("other", "all", "off"),
+    )
     # Requests: how many a client may send. 0 is no limit, each by itself.
     global_requests_per_minute: int = option(
         1000, "Requests forwarded a minute for all clients together; 0 is no limit.", minimum=0

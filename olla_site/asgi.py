@@ -20,6 +20,7 @@ from django.core.handlers.asgi import ASGIHandler
 
 from endpoints import loading
 from endpoints.snapshot import Snapshot
+from olla_site import request_lines
 from olla_site.draining import start_settling
 from olla_site.handler import APIHandler, Receive, Scope, Send, error_answer, send_answer
 from olla_site.host_policy import is_allowed_host, is_own_origin
@@ -33,7 +34,7 @@ from proxy.errors import ErrorCode, OllaError
 from proxy.inbound import get_header
 from proxy.journal import start_journal, stop_journal
 from proxy.live import live
-from proxy.request_id import choose_request_id
+from proxy.request_id import choose_request_id, current_request
 from proxy.upstream import close_door
 
 MACHINE_PREFIXES = ("/olla/", "/internal/", "/v1/", "/api/")
@@ -71,6 +72,8 @@ class Doors:
             await self._lifespan(receive, send)
             return
         self._start()
+        if "olla.request_id" in scope:
+            current_request.set(scope["olla.request_id"])
         client = identify(scope)
         refused = find_refused_host(get_header(scope["headers"], b"host"), client)
         if kind == "websocket":
@@ -91,6 +94,7 @@ class Doors:
     def _start(self) -> None:
         if not self._started:
             self._started = True
+            request_lines.start()
             loading.start_loader(_follow)
             start_settling()
             start_sampling()
@@ -106,6 +110,7 @@ class Doors:
             elif message["type"] == "lifespan.shutdown":
                 await stop_journal()
                 await close_door()
+                request_lines.flush()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

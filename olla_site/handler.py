@@ -33,7 +33,7 @@ from proxy.finished import finish, note_error
 from proxy.inbound import get_header
 from proxy.record import RequestRecord, no_record
 from proxy.relay import RelayResponse
-from proxy.request_id import choose_request_id
+from proxy.request_id import choose_request_id, current_request
 from proxy.violations import violations
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ class APIHandler(ASGIHandler):
         request_id = scope.get("olla.request_id") or choose_request_id(
             get_header(scope["headers"], b"x-request-id")
         )
+        current_request.set(request_id)
         try:
             request = APIRequest(scope, await read_body(receive), request_id)
         except ClientGoneError:

@@ -16,6 +16,8 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
+from proxy.request_id import current_request
+
 MASK = "***"
 
 # The end of a name, letters only and in lower case: API_KEY, x-api-key and %61pi_key are one name.
@@ -158,7 +160,7 @@ _formatter = logging.Formatter()
 
 
 class _CleanRecords:
-    """A log record factory around another one."""
+    """A log record factory around another one; it also notes which request a record belongs to."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -166,6 +168,7 @@ class _CleanRecords:
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record: logging.LogRecord = self._inner(*args, **kwargs)
         clean_record(record)
+        record.request_id = redact(current_request.get())
         return record
 
 

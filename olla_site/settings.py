@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
@@ -35,6 +36,23 @@ def env_bool(name: str, *, default: bool) -> bool:
     if not text:
         return default
     raise ImproperlyConfigured(f"{name} is {text!r}: use 1 or 0.")
+
+
+def env_choice(name: str, default: str, choices: tuple[str, ...]) -> str:
+    """One of a few words, in whatever case; anything else is refused with the variable's name."""
+    text = env_text(name, default)
+    found = {choice.lower(): choice for choice in choices}.get(text.lower())
+    if found is None:
+        raise ImproperlyConfigured(f"{name} is {text!r}: use one of {', '.join(choices)}.")
+    return found
+
+
+def env_number(name: str, default: int) -> int:
+    """A whole number from 1 on; anything else is refused with the variable's name."""
+    text = env_text(name, str(default))
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ImproperlyConfigured(f"{name} is {text!r}: use a whole number from 1 on.")
+    return int(text)
 
 
 def env_list(name: str) -> list[str]:
@@ -201,25 +219,28 @@ STORAGES = {
 
 # Every record is cleaned of secrets when it is made, whoever handles it.
 LOGGING_CONFIG = "olla_site.redaction.configure_logging"
-LOG_LEVEL = env_text("OLLA_LOG_LEVEL", "INFO").upper()
-LOGGING = {
+LOG_LEVEL = env_choice("OLLA_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+LOG_FORMAT = env_choice("OLLA_LOG_FORMAT", "text", ("text", "json"))
+LOG_FILE = env_text("OLLA_LOG_FILE", "")
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
-        "bare": {"format": "%(message)s"},
+        "line": {"()": f"olla_site.log_lines.{'JsonFormatter' if LOG_FORMAT == 'json' else 'TextFormatter'}"},
     },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line"},
-        "access": {"class": "logging.StreamHandler", "formatter": "bare"},
-    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
-    "loggers": {
-        **{name: {"level": LOG_LEVEL} for name in ("olla_site", "endpoints", "proxy", "translation")},
-        # One JSON object a line, ready for whatever collects them.
-        "olla_site.access": {"handlers": ["access"], "propagate": False},
-    },
+    "loggers": {name: {"level": LOG_LEVEL} for name in ("olla_site", "endpoints", "proxy", "translation")},
 }
+if LOG_FILE:
+    LOGGING["handlers"]["file"] = {
+        "class": "olla_site.log_file.SharedRotatingFile",
+        "filename": str(Path(LOG_FILE).expanduser().resolve()),
+        "maxBytes": env_number("OLLA_LOG_FILE_SIZE", 10 * 1024 * 1024),
+        "backupCount": env_number("OLLA_LOG_FILE_COUNT", 7),
+        "formatter": "line",
+    }
+    LOGGING["root"]["handlers"].append("file")
 
 # CORS of the API door (django-cors-headers). Everyone may call it from a page by default, never with cookies.
 CORS_URLS_REGEX = r"^/(olla(/|$)|internal/health$|version$)"

@@ -20,6 +20,8 @@ from proxy.record import RequestRecord
 from proxy.violations import violations
 
 _IDENTITY = "olla.client"
+# Set in the scope of a request that has a record, and so a log line as a forwarded one.
+RECORDED = "olla.recorded"
 _MOST_PREFIX = 100  # characters kept of a provider prefix, which may be any text
 _MESSAGES = {
     Refusal.CLIENT: "More than {limit} requests a minute came from your address.",
@@ -104,6 +106,7 @@ def identify(scope: dict[str, Any]) -> ClientIdentity:
 def begin_record(scope: dict[str, Any], request_id: str, prefix: str) -> RequestRecord:
     """The record of a request that asks to be forwarded, and enters now."""
     client = identify(scope)
+    scope[RECORDED] = True
     return RequestRecord(
         request_id,
         time.time(),
@@ -126,12 +129,16 @@ def begin_refused(scope: dict[str, Any], request_id: str, error: OllaError) -> R
     return record
 
 
-def record_refusal(scope: dict[str, Any], request_id: str, error: OllaError, size: int) -> None:
-    """Record a request that the server refused by its head or its body; `size` is that of the answer's body."""
+def record_refusal(scope: dict[str, Any], request_id: str, error: OllaError, size: int) -> bool:
+    """Record a request that the server refused by its head or its body; `size` is that of the answer's body.
+
+    Whether it was one that would have been forwarded, and so was recorded.
+    """
     record = begin_refused(scope, request_id, error)
     if record is not None:
         record.status, record.response_bytes = record.answer_status, size
         finish(record)
+    return record is not None
 
 
 def trusted_networks() -> Networks:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from contextvars import ContextVar
 
 # Printable ASCII without spaces: nothing that could end a header line or a log line.
 _FIT = re.compile(rb"[\x21-\x7e]{1,128}")
+
+# The request that the running task works for, "" where there is none: log records carry it.
+current_request: ContextVar[str] = ContextVar("current_request", default="")
 
 # A random UUID's fixed bits (RFC 9562, 5.4); uuid.uuid4() does the same in four times the time.
 _CLEARED = (1 << 128) - 1 ^ (0xF << 76) ^ (0x3 << 62)

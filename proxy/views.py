@@ -16,7 +16,7 @@ from endpoints.conf import conf
 from endpoints.profiles import PREFIXES, PROFILES, Profile
 from endpoints.snapshot import UNIVERSAL
 from proxy import listings, native_lists
-from proxy.admission import admit, begin_record
+from proxy.admission import RECORDED, admit, begin_record
 from proxy.client_identity import ClientIdentity
 from proxy.errors import ErrorCode, OllaError, choose_shape
 from proxy.forwarding import forward
@@ -87,10 +87,11 @@ def answer_reading(request: APIRequest, prefix: str, rest: str) -> HttpResponse 
     if request.method not in _READING:
         return None
     refuse_as_code(request.raw_headers)
-    record, request.record = request.record, None  # a list is answered here, and nothing forwarded
+    # A list is answered here, and nothing forwarded.
+    record, request.record, request.scope[RECORDED] = request.record, None, False
     local = answer_listing(prefix, rest.rstrip("/"))
     if local is None:
-        request.record = record
+        request.record, request.scope[RECORDED] = record, True
     return local
 
 

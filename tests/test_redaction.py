@@ -288,7 +288,8 @@ def outspoken_server(tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("data")
     seed_database(data_dir, rows)
     try:
-        with LiveServer(data_dir=data_dir, env={"OLLA_LOG_LEVEL": "DEBUG"}) as server:
+        everything = {"OLLA_LOG_LEVEL": "DEBUG", "OLLA_LOG_FORMAT": "json", "OLLA_ACCESS_LOG": "all"}
+        with LiveServer(data_dir=data_dir, env=everything) as server:
             yield server
     finally:
         backend.close()
@@ -298,8 +299,8 @@ HEADERS = {
     "Authorization": f"Bearer {canaries.OPENAI_KEY}",
     "X-Api-Key": canaries.API_KEY,
     "Cookie": f"sessionid={canaries.COOKIE}; a=b",
-    "X-Olla-Operator": canaries.PASSWORD,
 }
+OPERATOR = {"X-Olla-Operator": canaries.PASSWORD}
 SECRET_QUERY = f"api_key={canaries.QUERY}&%74oken={canaries.QUERY}&Sig={canaries.QUERY}"
 
 
@@ -309,6 +310,7 @@ SECRET_QUERY = f"api_key={canaries.QUERY}&%74oken={canaries.QUERY}&Sig={canaries
         ("/olla/openai/v1/chat/completions", "m"),
         ("/olla/openai/v1/chat/completions", "n"),
         ("/olla/openai/v1/chat/completions", "nobody"),
+        ("/olla/openai/v1/chat/completions", "operator"),
         (f"/olla/openai/{canaries.OPENAI_KEY}/x", "m"),
         ("/olla/nobody/v1/x", "m"),
         ("/accounts/login/", "m"),
@@ -319,7 +321,7 @@ def test_it_logs_no_secret_of_a_request(outspoken_server, path, model):
     request_id = f"r-{abs(hash((path, model)))}"
     answer = httpx.post(
         f"{outspoken_server.url}{path}?{SECRET_QUERY}",
-        headers={**HEADERS, "X-Request-ID": request_id},
+        headers={**HEADERS, **(OPERATOR if model == "operator" else {}), "X-Request-ID": request_id},
         content=json.dumps({"model": model, "messages": []}),
         trust_env=False,
     )

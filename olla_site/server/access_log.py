@@ -1,28 +1,26 @@
-"""One JSON line per request, without secrets.
+"""One line for each request, without secrets; OLLA_ACCESS_LOG says for which.
 
-Lines are collected and written ten times a second: formatted one after the other they cost a quarter of what they
-cost between requests.
+Forwarded requests have a line of their own that tells more (`olla_site.request_lines`), so that by default only
+the others are written here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-import time
-from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from endpoints.conf import conf
+from olla_site.log_lines import Batch, encode_json, format_time, is_json, write_line
 from olla_site.redaction import redact
 from olla_site.server.request_head import RequestHead
 
 logger = logging.getLogger("olla_site.access")
 
-_EVERY = 0.1
-_MOST_PENDING = 1000
+OFF, ALL = "off", "all"
 _MAX_PATH = 2048
 _NOT_LETTERS = re.compile(rb"[^a-z]")
 _SECRET_ENDS = (b"key", b"token", b"secret", b"password", b"auth", b"authorization", b"signature")
@@ -58,55 +56,49 @@ class AccessLine(msgspec.Struct):
 class AccessLog:
     """Collects the lines of one server; `flush` when it ends."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._pending: list[Finished] = []
+    def __init__(self) -> None:
+        self._batch: Batch[Finished] = Batch(_write)
 
     @staticmethod
-    def is_on() -> bool:
-        """Whether anybody wants the lines."""
-        return logger.isEnabledFor(logging.INFO)
+    def is_on(*, recorded: bool = False) -> bool:
+        """Whether anybody wants a line; `recorded` says that the request has one as a forwarded request."""
+        wanted = conf().access_log
+        return wanted != OFF and (wanted == ALL or not recorded) and logger.isEnabledFor(logging.INFO)
 
     def add(self, finished: Finished) -> None:
         """Take note of one request."""
-        if not self._pending:
-            self._loop.call_later(_EVERY, self.flush)
-        self._pending.append(finished)
-        if len(self._pending) >= _MOST_PENDING:
-            self.flush()
+        self._batch.add(finished)
 
     def flush(self) -> None:
         """Write what is pending."""
-        pending, self._pending = self._pending, []
-        for finished in pending:
-            line = logging.LogRecord.__new__(logging.LogRecord)
-            line.__dict__.update(_template.__dict__)
-            line.msg = msgspec.json.encode(build_line(finished)).decode()
-            line.created = finished.now
-            line.msecs = finished.now % 1 * 1000
-            logger.handle(line)
+        self._batch.flush()
 
 
-# Every line has the same logger, level, process and thread: building a LogRecord finds them anew, for 5 us.
-_template = logging.LogRecord(logger.name, logging.INFO, __file__, 0, "", None, None)
+def _write(finished: Finished) -> None:
+    line = build_line(finished)
+    write_line(logger, logging.INFO, encode_json(line) if is_json() else render_text(line), finished.now)
+
+
+def render_text(line: AccessLine) -> str:
+    """A line for people."""
+    aborted = " aborted" if line.aborted else ""
+    return (
+        f"{line.time} INFO    {logger.name}: {line.method} {line.path} {line.status} {line.bytes}B {line.ms:g}ms"
+        f"{aborted} client={line.client} request_id={line.request_id}"
+    )
 
 
 def log_websocket(action: str, path: str, client: str | None) -> None:
     """Write one line for what happened to a WebSocket: connecting, connected, rejected or disconnected."""
-    fields = {"time": _format_time(time.time()), "client": client or "", "websocket": action, "path": path}
-    logger.info("%s", msgspec.json.encode(fields).decode())
-
-
-def _format_time(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    logger.info("WebSocket %s: %s client=%s", action, path, client or "")
 
 
 def build_line(finished: Finished) -> AccessLine:
     """The line of one request."""
     head = finished.head
     return AccessLine(
-        time=_format_time(finished.now),
-        request_id=finished.request_id,
+        time=format_time(finished.now),
+        request_id=redact(finished.request_id),
         client=finished.client[0] if finished.client else "",
         method=head.method if head else "-",
         path=redact(redact_target(head.raw_path, head.query)) if head else "-",

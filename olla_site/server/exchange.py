@@ -13,6 +13,7 @@ from olla_site.server.access_log import Finished
 from olla_site.server.limits import draining, internal_error
 from olla_site.server.request_head import RequestHead
 from olla_site.server.response_head import Asked, ResponseHead, build_response_head
+from proxy.admission import RECORDED
 from proxy.request_id import choose_request_id
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class Exchange:
 
     def _log(self, status: int, *, aborted: bool = False) -> None:
         log = self.protocol.server.access_log
-        if log.is_on():
+        if log.is_on(recorded=self.scope.get(RECORDED, False)):
             seconds = time.perf_counter() - self._began
             identity = self.scope.get("olla.client")
             client = (identity.address, 0) if identity else self.protocol.client

@@ -244,9 +244,14 @@ class HTTPProtocol(ClientConnection):
         status = shown_status(error, shape)
         answer = build_response_head(status, headers, asked, whole=len(body), date=self.server.date_line)
         self.write(answer.data if answer.empty else answer.data + body)
-        self._log_refusal(error, request_id, head, len(body))
+        recorded = False
         if head is not None and exchange is None:  # what has reached the application is recorded there
-            record_refusal(self._scope_of(head), request_id, error, len(body))
+            recorded = record_refusal(self._scope_of(head), request_id, error, len(body))
+        log = self.server.access_log
+        if log.is_on(recorded=recorded):
+            log.add(
+                Finished(time.time(), request_id, self.client, head, error.status, len(body), 0.0, aborted=False)
+            )
         self.close(refused=True)
 
     def _scope_of(self, head: RequestHead) -> dict[str, Any]:
@@ -262,8 +267,3 @@ class HTTPProtocol(ClientConnection):
     @staticmethod
     def _sent_request_id(head: RequestHead | None) -> bytes | None:
         return head.watched.get(b"x-request-id") if head else None
-
-    def _log_refusal(self, error: OllaError, request_id: str, head: RequestHead | None, size: int) -> None:
-        log = self.server.access_log
-        if log.is_on():
-            log.add(Finished(time.time(), request_id, self.client, head, error.status, size, 0.0, aborted=False))

@@ -32,6 +32,7 @@ class Plan:
     prober: bool = True
     signal_handlers: bool = True
     shutdown_timeout: float | None = None
+    notes: tuple[str, ...] = ()  # what the banner tells beyond the address
 
 
 def prepare_first_start(stdout: Any, host: str = "", port: int = 0) -> None:
@@ -47,7 +48,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def build_banner(addresses: list[Address], machine: str, *, https: bool) -> str:
+def build_banner(addresses: list[Address], machine: str, *, https: bool, notes: tuple[str, ...] = ()) -> str:
     """What to tell the person who started the server; the first line names the bound address.
 
     `machine` is this machine's name, `https` whether a TLS proxy in front is declared.
@@ -62,6 +63,7 @@ def build_banner(addresses: list[Address], machine: str, *, https: bool) -> str:
             lines.append(f"Others reach it at http://{machine}:{port}/")
         if not https:
             lines.append("Passwords travel in clear: put a TLS proxy in front and set OLLA_HTTPS=1.")
+    lines += notes
     lines.append("Quit with Ctrl-C.")
     return "\n".join(lines)
 
@@ -71,7 +73,7 @@ def serve(application: Any, plan: Plan, write: Write) -> int:
     prober = ProberChild() if plan.prober and has_prober() else None
 
     def listening(addresses: list[Address]) -> None:
-        write(build_banner(addresses, socket.gethostname(), https=settings.HTTPS))
+        write(build_banner(addresses, socket.gethostname(), https=settings.HTTPS, notes=plan.notes))
         if prober is not None:
             prober.start(time.monotonic())
             server.on_sweep.append(lambda _: prober.check(time.monotonic()))

@@ -129,7 +129,7 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
         observers: list[Any] = [_forward]
         globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
         self._tick()
-        self.access_log = access_log.AccessLog(self.loop)
+        self.access_log = access_log.AccessLog()
         self.drain = Drain(self)
         if self.signal_handlers:
             self.drain.install()

@@ -183,7 +183,7 @@ async def test_it_asks_first_and_keeps_the_browsers_own_headers_from_the_backend
     assert not names & {"origin", "referer", "cookie"}
     assert not [name for name in names if name.startswith("sec-")]
     # The server writes its log in batches.
-    await wait_for(lambda: '"method":"OPTIONS"' in app.server.output())
+    await wait_for(lambda: "olla_site.access: OPTIONS " in app.server.output())
 
 
 async def test_it_raises_the_packages_own_error_for_an_unknown_model(app):

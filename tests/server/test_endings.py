@@ -232,7 +232,7 @@ def test_it_rejects_an_upgrade_whose_application_returns(server: LiveServer) -> 
 def test_it_logs_what_happens_to_websockets(server: LiveServer) -> None:
     with RawClient(server) as client:
         assert client.send(upgrade("/ws/echo?token=hush")).read_head().status == 101
-    wait_for(lambda: '"websocket":"disconnected","path":"/ws/echo"' in server.output())
+    wait_for(lambda: "WebSocket disconnected: /ws/echo" in server.output())
     assert "hush" not in server.output()
 
 

@@ -12,6 +12,7 @@ from django.utils import autoreload
 
 from endpoints.conf import conf
 from olla_site.server import running
+from olla_site.startup_facts import read_facts
 
 
 class Command(DaphneCommand):  # type: ignore[misc]
@@ -45,6 +46,7 @@ class Command(DaphneCommand):  # type: ignore[misc]
             host=f"[{self.addr}]" if self._raw_ipv6 else self.addr,
             port=int(self.port),
             prober=options["prober"],
+            notes=tuple(read_facts(prober=options["prober"]).lines()),
             # Under the reloader this is not the main thread, which alone may have signal handlers.
             signal_handlers=not options["use_reloader"],
         )

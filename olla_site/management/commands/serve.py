@@ -11,6 +11,7 @@ from django.db import connections
 
 from endpoints.conf import conf
 from olla_site.server import running
+from olla_site.startup_facts import read_facts
 
 
 class Command(BaseCommand):
@@ -39,6 +40,7 @@ class Command(BaseCommand):
             host=host,
             port=port,
             prober=options["prober"],
+            notes=tuple(read_facts(prober=options["prober"]).lines()),
             shutdown_timeout=options["shutdown_timeout"],
         )
         code = running.serve(get_default_application(), plan, self._write)
