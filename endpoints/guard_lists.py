@@ -34,7 +34,7 @@ SGLANG_GUARDS = _any(
     "/flush_cache*", "/update_weight*", "/load_lora_adapter*", "/unload_lora_adapter*", "/start_profile*",
     "/stop_profile*", "/release_memory_occupation*", "/resume_memory_occupation*", "/init_weights*",
     "/destroy_weights*", "/send_weights*", "/weights_checker*", "/hicache*", "/set_trace_level*", "/get_weights*",
-    "/get_server_info*", "/server_info*", "/set_internal_state*", "/get_internal_state*",
+    "/get_server_info*", "/get_server_args*", "/server_info*", "/set_internal_state*", "/get_internal_state*",
     "/configure_logging*", "/start_expert_distribution*", "/stop_expert_distribution*",
     "/dump_expert_distribution*", "/open_session*", "/close_session*", "/abort_request*", "/clear_hicache*",
     "/pause_generation*", "/continue_generation*", "/slow_down*", "/freeze_gc*",
@@ -86,7 +86,7 @@ LITELLM_OPEN = (
 )  # fmt: skip
 DMR_GUARDS = (
     *_any("/models/create", "/models/*/push", "/models/prune", "/models/load", "/models/package",
-          "/engines/unload", "/_configure", "/engines/df", "/engines/requests"),
+          "/engines/unload", "/_configure", "/engines/df", "/engines/requests", "/engines/install-backend"),
     Guard("POST", "/models"),
     Guard("DELETE", "*"),
 )  # fmt: skip

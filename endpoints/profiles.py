@@ -270,7 +270,7 @@ _ALL = (
         models_path="/api/v1/models",
         list_format=ListFormat.LEMONADE,
         listed_owner="lemonade",
-        default_ports=(8000,),
+        default_ports=(8000, 13305),
         guards=LEMONADE_GUARDS,
         loaded_at=LoadedSource.LEMONADE,
         first_byte_timeout=LOADING_SECONDS,
@@ -328,7 +328,11 @@ _ALL = (
         name="docker-model-runner",
         title="Docker Model Runner",
         prefixes=("dmr", "docker-model-runner"),
-        paths=tuple(f"/engines{engine}{path}" for engine in ("", "/llama.cpp", "/vllm") for path in _OPENAI_PATHS),
+        paths=tuple(
+            f"/engines{engine}{path}"
+            for engine in ("", "/llama.cpp", "/vllm")
+            for path in (*_OPENAI_PATHS, "/v1/images/generations", "/rerank", "/score")
+        ),
         header_name="docker-model-runner",
         health_path="/engines/v1/models",
         models_path="/engines/v1/models",
