@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 NPM_STAMP := tests/npm/node_modules/.installed
 
-.PHONY: help install npm demo run test test-long check format bench clean
+.PHONY: help install npm demo run test test-long check format bench screenshots clean
 
 help:
 	@echo "make demo       try it: demo backends, admin account, server on http://localhost:40114"
@@ -13,6 +13,7 @@ help:
 	@echo "make test       everything: checks, unit, end-to-end and browser tests"
 	@echo "make test-long  the same tests in their larger sizes"
 	@echo "make bench      what a request costs; writes docs/performance.md"
+	@echo "make screenshots  pictures of every page into docs/images, to look at"
 	@echo "make check      lint, types, floors, migrations, deployment checks"
 
 $(VENV)/runtime: requirements.txt
@@ -65,6 +66,9 @@ format: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.bench
+
+screenshots: $(VENV)/dev
+	$(BIN)/python -m tests.browser.take_pictures
 
 clean:
 	rm -rf $(VENV) tests/npm/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -80,8 +80,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> float:
 
 
 async def add_backend(page, world: World, **choices: str) -> None:
-    await page.goto(f"{world.server.url}/")
-    await page.get_by_role("link", name="Add an endpoint").click()
+    await page.goto(f"{world.server.url}/admin/endpoints/endpoint/add/")
     await page.locator("#id_name").fill("gpu-1")
     await page.locator("#id_url").fill(world.backend.server.url)
     await page.locator("#id_backend_type").select_option("openai-compatible")

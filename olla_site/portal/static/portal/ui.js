@@ -27,10 +27,16 @@
     } catch {
       done = false;
     }
-    const before = button.dataset.label || button.textContent;
-    button.dataset.label = before;
+    if (button.dataset.label) return; // it says so already
+    const name = button.getAttribute("aria-label");
+    button.dataset.label = button.textContent;
     button.textContent = done ? "Copied" : "Press Ctrl+C";
-    setTimeout(() => { button.textContent = before; }, 2000);
+    if (name) button.setAttribute("aria-label", button.textContent); // the label would hide the text from readers
+    setTimeout(() => {
+      button.textContent = button.dataset.label;
+      delete button.dataset.label;
+      if (name) button.setAttribute("aria-label", name);
+    }, 2000);
   }
 
   function toastBox() {
