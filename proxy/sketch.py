@@ -66,13 +66,14 @@ class Sketch:
         """Several at once, in the order asked; the buckets are sorted once."""
         if not self.count:
             return [None for _ in shares]
-        keys = sorted(self.counts)
-        return [self._find(keys, share) for share in shares]
+        # A copy: a thread may ask while the event loop goes on counting.
+        ordered = sorted(self.counts.copy().items())
+        return [self._find(ordered, share) for share in shares]
 
-    def _find(self, keys: list[int], share: float) -> float:
-        rank, seen, found = share * (self.count - 1), 0, keys[-1]
-        for key in keys:
-            seen += self.counts[key]
+    def _find(self, ordered: list[tuple[int, int]], share: float) -> float:
+        rank, seen, found = share * (self.count - 1), 0, ordered[-1][0]
+        for key, count in ordered:
+            seen += count
             if seen > rank:
                 found = key
                 break

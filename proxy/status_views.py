@@ -52,6 +52,11 @@ def guarded(view: View) -> View:
     return guard
 
 
+async def aside(build: Callable[[], HttpResponse]) -> HttpResponse:
+    """An answer built in a thread: with a thousand endpoints that takes long enough for requests to feel it."""
+    return await asyncio.to_thread(build)
+
+
 async def health(request: APIRequest) -> HttpResponse:
     """`/internal/health`: this process answers, whatever its backends do."""
     require_reading(request)
@@ -78,30 +83,35 @@ async def version(request: APIRequest) -> HttpResponse:
 @guarded
 async def status(request: StatusRequest) -> HttpResponse:
     """`/internal/status`."""
-    return conditional_answer(request.raw_headers, build_status(await take_picture()))
+    picture = await take_picture()
+    return await aside(lambda: conditional_answer(request.raw_headers, build_status(picture)))
 
 
 @guarded
 async def endpoints(request: StatusRequest) -> HttpResponse:
     """`/internal/status/endpoints`."""
-    return conditional_answer(request.raw_headers, build_endpoints(await take_picture()))
+    picture = await take_picture()
+    return await aside(lambda: conditional_answer(request.raw_headers, build_endpoints(picture)))
 
 
 @guarded
 async def models(request: StatusRequest) -> HttpResponse:
     """`/internal/status/models`; `detailed=true&group=family` adds every model under its family."""
     grouped = request.GET.get("detailed") == "true" and request.GET.get("group") == "family"
-    return conditional_answer(request.raw_headers, build_models(await take_picture(), grouped=grouped))
+    picture = await take_picture()
+    return await aside(lambda: conditional_answer(request.raw_headers, build_models(picture, grouped=grouped)))
 
 
 @guarded
 async def model_stats(request: StatusRequest) -> HttpResponse:
     """`/internal/stats/models`; `include_endpoints=true` and `include_summary=true` add endpoints."""
-    return plain_answer(
-        build_model_stats(
-            await take_picture(),
-            include_endpoints=request.GET.get("include_endpoints") == "true",
-            include_summary=request.GET.get("include_summary") == "true",
+    picture = await take_picture()
+    endpoints_too, summary_too = (
+        request.GET.get(f"include_{part}") == "true" for part in ("endpoints", "summary")
+    )
+    return await aside(
+        lambda: plain_answer(
+            build_model_stats(picture, include_endpoints=endpoints_too, include_summary=summary_too)
         )
     )
 
@@ -121,10 +131,10 @@ async def translator_stats(request: StatusRequest) -> HttpResponse:
 @guarded
 async def metrics(request: StatusRequest) -> HttpResponse:
     """`/internal/metrics`."""
-    families = build_metrics(await take_picture())
-    # Thousands of samples take a while to write; meanwhile the loop serves others.
-    text = await asyncio.to_thread(write_metrics, families)
-    return zipped_answer(request.raw_headers, text, CONTENT_TYPE)
+    picture = await take_picture()
+    return await aside(
+        lambda: zipped_answer(request.raw_headers, write_metrics(build_metrics(picture)), CONTENT_TYPE)
+    )
 
 
 @guarded

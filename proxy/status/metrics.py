@@ -1,13 +1,11 @@
 """`/internal/metrics`: the counters in Prometheus' text format, read when somebody scrapes.
 
 Counting into Prometheus' own objects would cost each request more than all else that is counted of it, so the
-families are made from the plain counters here. Making them is the loop's work, for the counters are the loop's;
-writing them down may be a thread's.
+families are made from the plain counters here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from prometheus_client.core import Metric
@@ -44,7 +42,7 @@ def build_metrics(picture: Picture) -> list[Metric]:
     _put_models(sheet, picture)
     _put_pairs(sheet, picture)
     _put_sessions(sheet, picture)
-    _put_process(sheet)
+    _put_process(sheet, picture)
     return sheet.families()
 
 
@@ -55,7 +53,7 @@ def _percent(counts: Counts) -> float:
 def _put_system(sheet: Sheet, picture: Picture, endpoints: list[EndpointFacts]) -> None:
     totals, refused, now = picture.tallies.all, picture.violations, picture.now
     healthy = sum(each.status is Status.HEALTHY for each in endpoints)
-    clients, violations = refused.limited_clients(now), refused.rate_total + refused.size_total
+    clients, violations = picture.limited_clients, refused.rate_total + refused.size_total
     sheet.put("olla_info", 1, VERSION, COMMIT, ENGINE, PROFILE, conf().load_balancer)
     sheet.put_all([
         ("olla_system_status", _VERDICTS[judge_system(healthy, len(endpoints), success_share(totals))]),
@@ -65,7 +63,7 @@ def _put_system(sheet: Sheet, picture: Picture, endpoints: list[EndpointFacts]) 
         ("olla_avg_latency_ms", totals.mean_latency or 0),
         ("olla_total_traffic_bytes", totals.bytes_out),
         ("olla_uptime_seconds", picture.uptime),
-        ("olla_active_connections", sum(picture.live.in_flight.values())),
+        ("olla_active_connections", sum(picture.live.in_flight.copy().values())),
         ("olla_security_violations_total", violations),
         ("olla_requests_total", totals.requests),
         ("olla_failures_total", totals.failures),
@@ -86,18 +84,18 @@ def _age(seen: float | None, now: float) -> float | None:
 
 def _put_requests(sheet: Sheet, picture: Picture) -> None:
     tallies = picture.tallies
-    for (provider, outcome), count in tallies.outcomes.items():
+    for (provider, outcome), count in tallies.outcomes.copy().items():
         sheet.put("olla_request_outcomes_total", count, provider, outcome.value)
-    for cause, count in tallies.all.causes.items():
+    for cause, count in tallies.all.causes.copy().items():
         sheet.put("olla_request_errors_total", count, cause)
-    for provider, buckets in sorted(tallies.duration.items()):
+    for provider, buckets in sorted(tallies.duration.copy().items()):
         sheet.put_buckets("olla_request_duration_seconds", buckets, provider)
     sheet.put_buckets("olla_time_to_first_byte_seconds", tallies.first_byte)
     sheet.put_buckets("olla_overhead_seconds", tallies.overhead)
     sheet.put_buckets("olla_chunk_gap_seconds", tallies.chunk_gap)
     sheet.put_buckets("olla_queue_wait_seconds", tallies.queue_wait)
     sheet.put("olla_streams_total", tallies.streams)
-    for reason, count in tallies.retries.items():
+    for reason, count in tallies.retries.copy().items():
         sheet.put("olla_retries_total", count, reason)
 
 
@@ -111,9 +109,9 @@ def _put_line_and_limits(sheet: Sheet, picture: Picture) -> None:
     sheet.put("olla_request_log_pending", journal.pending)
     sheet.put("olla_request_log_written_total", journal.written)
     sheet.put("olla_request_log_dropped_total", journal.dropped)
-    for limit, count in refused.rates.items():
+    for limit, count in refused.rates.copy().items():
         sheet.put("olla_rate_limited_total", count, limit)
-    for code, count in refused.sizes.items():
+    for code, count in refused.sizes.copy().items():
         sheet.put("olla_size_refused_total", count, code)
 
 
@@ -135,7 +133,7 @@ def _put_traffic(sheet: Sheet, endpoint: EndpointFacts) -> None:
     }  # fmt: skip
     for outcome, count in outcomes.items():
         sheet.put("olla_attempts_total", count, *at, outcome)
-    for cause, count in tally.causes.items():
+    for cause, count in tally.causes.copy().items():
         sheet.put("olla_attempt_errors_total", count, *at, cause)
     sheet.put_quantiles("olla_endpoint_first_byte_ms", tally.first_byte, *at)
 
@@ -165,7 +163,7 @@ def _put_probes(sheet: Sheet, endpoint: EndpointFacts, now: float) -> None:
 
 
 def _put_models(sheet: Sheet, picture: Picture) -> None:
-    models = picture.tallies.models
+    models = picture.tallies.models.copy()
     successes, judged = (sum(getattr(each, name) for each in models.values()) for name in ("successes", "judged"))
     sheet.put_all([
         ("olla_models_total", len(models)),
@@ -202,7 +200,7 @@ def _put_model(sheet: Sheet, name: str, tally: ModelTally) -> None:
 
 def _put_pairs(sheet: Sheet, picture: Picture) -> None:
     ids = ids_of_snapshot(picture.snapshot)
-    for (model, endpoint_id), counts in picture.tallies.pairs.items():
+    for (model, endpoint_id), counts in picture.tallies.pairs.copy().items():
         if endpoint_id not in ids:
             continue  # deleted since
         sheet.put_all([
@@ -215,9 +213,8 @@ def _put_pairs(sheet: Sheet, picture: Picture) -> None:
 
 def _put_sessions(sheet: Sheet, picture: Picture) -> None:
     table, totals = picture.live.sticky, picture.live.anthropic.totals
-    sessions = table.stats(picture.clock).get("active_sessions", 0)
     sheet.put_all([
-        ("olla_sticky_sessions", sessions),
+        ("olla_sticky_sessions", picture.sessions),
         ("olla_sticky_hits_total", table.hits),
         ("olla_sticky_misses_total", table.misses),
         ("olla_sticky_insertions_total", table.insertions),
@@ -226,11 +223,11 @@ def _put_sessions(sheet: Sheet, picture: Picture) -> None:
     sheet.put("olla_translator_requests_total", totals.passthrough, totals.name, Mode.PASSTHROUGH.value)
     sheet.put("olla_translator_requests_total", totals.translated, totals.name, Mode.TRANSLATION.value)
     sheet.put("olla_translator_successes_total", totals.successes, totals.name)
-    for reason, count in totals.fallbacks.items():
+    for reason, count in totals.fallbacks.copy().items():
         sheet.put("olla_translator_fallbacks_total", count, totals.name, str(reason))
 
 
-def _put_process(sheet: Sheet) -> None:
+def _put_process(sheet: Sheet, picture: Picture) -> None:
     sheet.put("olla_process_resident_bytes", read_memory().resident)
     sheet.put("olla_process_cpu_seconds_total", time.process_time())
-    sheet.put("olla_process_tasks", len(asyncio.all_tasks()))
+    sheet.put("olla_process_tasks", picture.tasks)

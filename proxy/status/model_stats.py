@@ -17,7 +17,7 @@ def build_model_stats(
     picture: Picture, *, include_endpoints: bool = False, include_summary: bool = False
 ) -> dict[str, Any]:
     """The whole answer; the endpoints of each model and of all are there when asked for."""
-    models = picture.tallies.models
+    models = picture.tallies.models.copy()
     ordered = sorted(models.items(), key=lambda pair: (-pair[1].requests, pair[0]))
     rows = [_build_row(name, tally, picture.now) for name, tally in ordered]
     if include_endpoints:
@@ -35,7 +35,7 @@ def build_model_stats(
 
 def build_summary(picture: Picture) -> dict[str, Any]:
     """All models together."""
-    models = picture.tallies.models
+    models = picture.tallies.models.copy()
     ordered = sorted(models, key=lambda name: (-models[name].requests, name))
     judged = sum(tally.judged for tally in models.values())
     return {
@@ -52,7 +52,7 @@ def build_summary(picture: Picture) -> dict[str, Any]:
 def count_active(picture: Picture) -> int:
     """Models that were asked for within the hour."""
     oldest = picture.now - ACTIVE_SECONDS
-    return sum((tally.last_at or 0) > oldest for tally in picture.tallies.models.values())
+    return sum((tally.last_at or 0) > oldest for tally in picture.tallies.models.copy().values())
 
 
 def _build_row(name: str, tally: ModelTally, now: float) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _build_row(name: str, tally: ModelTally, now: float) -> dict[str, Any]:
         "routing_fallbacks": tally.fallbacks,
         "rejected_requests": tally.rejected,
         "hang_ups": tally.hang_ups,
-        "errors_by_cause": dict(sorted(tally.causes.items())),
+        "errors_by_cause": dict(sorted(tally.causes.copy().items())),
         "input_tokens": tally.input_tokens,
         "output_tokens": tally.output_tokens,
         "tokens_per_second": build_percentiles(tally.speed),
@@ -85,14 +85,14 @@ def _build_row(name: str, tally: ModelTally, now: float) -> dict[str, Any]:
 
 def _pairs_by_model(picture: Picture) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for (name, endpoint_id), tally in sorted(picture.tallies.pairs.items()):
+    for (name, endpoint_id), tally in sorted(picture.tallies.pairs.copy().items()):
         endpoint = name_endpoint(picture, endpoint_id)
         found.setdefault(name, {})[endpoint] = _build_part(endpoint, tally, picture.now)
     return found
 
 
 def _build_endpoints(picture: Picture) -> dict[str, Any]:
-    named = {name_endpoint(picture, key): tally for key, tally in sorted(picture.tallies.endpoints.items())}
+    named = {name_endpoint(picture, key): tally for key, tally in sorted(picture.tallies.endpoints.copy().items())}
     return {name: _build_part(name, tally, picture.now) for name, tally in named.items()}
 
 
@@ -115,5 +115,5 @@ def _build_part(name: str, tally: Counts, now: float) -> dict[str, Any]:
         "failures": tally.failures,
         "rejected": tally.rejected,
         "hang_ups": tally.hang_ups,
-        "errors_by_cause": dict(sorted(tally.causes.items())),
+        "errors_by_cause": dict(sorted(tally.causes.copy().items())),
     }

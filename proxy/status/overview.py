@@ -32,12 +32,12 @@ def build_status(picture: Picture) -> dict[str, Any]:
 def build_security(picture: Picture) -> dict[str, Any]:
     """What was refused, and how many clients that concerned within the hour."""
     refused = picture.violations
-    clients = refused.limited_clients(picture.now)
+    clients = picture.limited_clients
     return {
         "status": judge_security(refused.rate_total + refused.size_total, clients),
         "blocked_ips": clients,
         "violations": {"rate_limits": refused.rate_total, "size_limits": refused.size_total},
-        "rate_limits_by_limit": dict(sorted(refused.rates.items())),
+        "rate_limits_by_limit": dict(sorted(refused.rates.copy().items())),
     }
 
 
@@ -55,7 +55,7 @@ def build_system(picture: Picture, endpoints: list[EndpointFacts]) -> dict[str, 
         "uptime": formats.short_duration(picture.uptime),
         "version": VERSION,
         "commit": COMMIT,
-        "active_connections": sum(picture.live.in_flight.values()),
+        "active_connections": sum(picture.live.in_flight.copy().values()),
         "security_violations": refused.rate_total + refused.size_total,
         "total_requests": totals.requests,
         "total_failures": totals.failures,
@@ -64,7 +64,7 @@ def build_system(picture: Picture, endpoints: list[EndpointFacts]) -> dict[str, 
         "rejected_requests": totals.rejected,
         "hang_ups": totals.hang_ups,
         "endpoints_usable": sum(each.usable for each in endpoints),
-        "errors_by_cause": dict(sorted(totals.causes.items())),
+        "errors_by_cause": dict(sorted(totals.causes.copy().items())),
         "latency_ms": build_percentiles(totals.latency),
         "first_byte_ms": build_percentiles(totals.first_byte),
         "queue": build_queue(picture),
@@ -185,7 +185,7 @@ def build_live_facts(endpoint: EndpointFacts) -> dict[str, Any]:
         "failures": tally.failures,
         "rejected": tally.rejected,
         "hang_ups": tally.hang_ups,
-        "errors_by_cause": dict(sorted(tally.causes.items())),
+        "errors_by_cause": dict(sorted(tally.causes.copy().items())),
         "first_byte_ms": build_percentiles(tally.first_byte),
         "latency_ms": build_percentiles(tally.latency),
         "last_error": endpoint.health.last_error,

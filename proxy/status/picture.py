@@ -1,7 +1,12 @@
-"""Picture: everything the builders look at, taken at one moment."""
+"""Picture: everything the builders look at, taken at one moment on the event loop.
+
+Builders may run in a thread, so that a large fleet's page holds up no request: what changes when looked at is
+looked at here, single counters are read as they are, and dicts that grow are copied before they are gone through.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,6 +42,9 @@ class Picture:
     health: Mapping[int, HealthFacts] = field(default_factory=dict)
     started_at: float = STARTED_AT
     journal: JournalState = field(default_factory=journal_state)
+    limited_clients: int = 0  # refused for their rate within the hour
+    sessions: int = 0  # sticky ones
+    tasks: int = 0
 
     @property
     def tallies(self) -> Tallies:
@@ -57,15 +65,19 @@ def uptime() -> float:
 async def take_picture() -> Picture:
     """The picture of now; reads the prober's latest rows, off the loop."""
     health = await board.latest()
+    now, clock = time.time(), time.monotonic()
     return Picture(
         snapshot=loading.current(),
         view=live.view(),
         loader=loading.health(),
         live=live,
         violations=violations,
-        now=time.time(),
-        clock=time.monotonic(),
+        now=now,
+        clock=clock,
         health=health,
+        limited_clients=violations.limited_clients(now),
+        sessions=int(live.sticky.stats(clock).get("active_sessions", 0)),
+        tasks=len(asyncio.all_tasks()),
     )
 
 

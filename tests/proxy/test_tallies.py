@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,14 +13,21 @@ import pytest
 from asgiref.sync import sync_to_async
 from prometheus_client.parser import text_string_to_metric_families
 
+from endpoints.loading import LoaderHealth
 from proxy.finished import subscribe, unsubscribe
 from proxy.journal import Journal
-from proxy.live import live
+from proxy.live import Live, live
 from proxy.models import RequestLog
 from proxy.record import AttemptNote, Outcome, RequestRecord
+from proxy.status.metric_sheet import write_metrics
+from proxy.status.metrics import build_metrics
+from proxy.status.model_stats import build_model_stats
+from proxy.status.overview import build_status
+from proxy.status.picture import Picture
 from proxy.tallies import MOST_CLIENTS, MOST_MODELS, MOST_PAIRS, OTHER, Tallies
+from proxy.violations import Violations
 from tests.fakes import Conn, Cut, ScriptedBackend, Silence, json_reply, sse_reply
-from tests.proxy.builders import make_endpoint
+from tests.proxy.builders import NOW, make_endpoint, make_snapshot, make_view
 
 CHAT = "/olla/openai/v1/chat/completions"
 MESSAGES = "/olla/anthropic/v1/messages"
@@ -396,3 +404,33 @@ def test_it_takes_no_more_memory_for_more_requests(long_form):
     assert pairs <= 20 * 41 < MOST_PAIRS
     assert buckets < 1600
     assert max(len(tally.causes) for tally in tallies.models.values()) <= 65
+
+
+async def test_it_is_read_in_a_thread_while_it_counts(long_form):
+    endpoints = [make_endpoint(f"gpu{n}", models=[f"m{n}"], id=n) for n in range(40)]
+    picture = Picture(
+        make_snapshot(*endpoints), make_view(), LoaderHealth(NOW, NOW, ""), Live(), Violations(), NOW, 0.0
+    )
+    done = threading.Event()
+
+    def count() -> None:
+        dice = random.Random(5)
+        while not done.is_set():
+            endpoint = dice.choice(endpoints)
+            name, code = f"m{endpoint.id}", f"c{dice.randrange(50)}"
+            picture.tallies.note(
+                record(at=endpoint, model=name, sent_model=name, seconds=dice.random(), error_code=code,
+                       outcome=dice.choice(list(Outcome)))
+            )  # fmt: skip
+
+    counting = threading.Thread(target=count)
+    counting.start()
+    try:
+        for _ in range(100 if long_form else 3):
+            write_metrics(build_metrics(picture))
+            build_status(picture)
+            build_model_stats(picture, include_endpoints=True, include_summary=True)
+    finally:
+        done.set()
+        counting.join()
+    assert build_status(picture)["system"]["total_requests"] == picture.tallies.all.requests > 0
