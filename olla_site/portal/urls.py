@@ -10,6 +10,7 @@ from olla_site.portal import (
     endpoint_page,
     explain_page,
     fleet,
+    models_page,
     requests_page,
     sign_in,
 )
@@ -25,6 +26,8 @@ urlpatterns = [
     path("fleet/<int:pk>/history/", endpoint_page.history, name="endpoint_history"),
     path("fleet/<int:pk>/<slug:name>/", endpoint_actions.act, name="endpoint_action"),
     path("portal/live.json", fleet.live, name="live"),
+    path("models/", models_page.models, name="models"),
+    path("models/<path:name>", models_page.model, name="model"),
     path("requests/", requests_page.requests, name="requests"),
     path("requests/rows/", requests_page.rows, name="request_rows"),
     path("requests/<int:key>/", requests_page.one_request, name="request"),

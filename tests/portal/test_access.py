@@ -15,6 +15,7 @@ pytestmark = pytest.mark.django_db
 # Page -> the groups that may open it. A new page adds its line.
 PAGES = {
     "/": {"Viewers", "Users", "Operators", "Administrators"},
+    "/models/": {"Viewers", "Users", "Operators", "Administrators"},
     "/requests/": {"Viewers", "Users", "Operators", "Administrators"},
     "/requests/rows/": {"Viewers", "Users", "Operators", "Administrators"},
     "/explain/": {"Viewers", "Users", "Operators", "Administrators"},
