@@ -146,7 +146,7 @@ def test_it_blocks_no_writer_while_it_prunes(long_form: bool) -> None:
     finally:
         stop.set()
         writer.join()
-    assert done.rows == count / 2
+    assert abs(done.rows - count / 2) <= 4  # rows begun just before the bound end behind it
     assert writes["done"] >= 3
     assert done.longest < 2.0  # 0.2 s on a quiet machine
     assert longest[0] < 2.0
