@@ -5,6 +5,7 @@ endpoints.E002  an entry of API_MIDDLEWARE that cannot be imported or is not asy
 endpoints.E003  the data folder cannot be written
 endpoints.E004  no usable encryption key
 endpoints.W001  an OLLA_* environment variable that nothing reads
+endpoints.W002  a folder of OLLA_SECRETS_DIR or OLLA_CA_DIR that is not there or cannot be read
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import difflib
 import os
 import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet
@@ -22,7 +24,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.utils.module_loading import import_string
 
-from endpoints.conf import Conf, parse_option, read_option
+from endpoints.conf import Conf, conf, parse_option, read_option
 from endpoints.secrets import OWN_EXCEPTION, OWN_PREFIX
 
 # Read by olla_site/settings.py before Django is set up, and by the test run.
@@ -100,6 +102,17 @@ def check_data_folder(**_: Any) -> list[CheckMessage]:
         return [Error(message, hint=hint, id="endpoints.E003")]
 
 
+def check_file_folders(**_: Any) -> list[CheckMessage]:
+    """The folders that credentials and certificates are read from are there; an unset one is not used."""
+    found: list[CheckMessage] = []
+    for name, folder in (("OLLA_SECRETS_DIR", conf().secrets_dir), ("OLLA_CA_DIR", conf().ca_dir)):
+        if folder and not (Path(folder).is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+            message = f"{name} is {folder!r}, which is no folder this server can read."
+            hint = "Endpoints that name a file in it get no requests. Create or mount it, or unset the variable."
+            found.append(checks.Warning(message, hint=hint, id="endpoints.W002"))
+    return found
+
+
 def check_encryption_keys(**_: Any) -> list[CheckMessage]:
     """Stored credentials can be encrypted. The message counts keys, it never shows one."""
     hint = (
@@ -118,4 +131,11 @@ def check_encryption_keys(**_: Any) -> list[CheckMessage]:
     return found
 
 
-ALL = (check_values, check_names, check_api_middleware, check_data_folder, check_encryption_keys)
+ALL = (
+    check_values,
+    check_names,
+    check_api_middleware,
+    check_data_folder,
+    check_file_folders,
+    check_encryption_keys,
+)

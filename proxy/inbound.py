@@ -203,10 +203,16 @@ def _encoding_of(headers: RawHeaders) -> bytes:
 
 
 def _facts_of_unreadable(encoding: bytes, *, inference: bool) -> BodyFacts:
-    """No facts for an encoding that only the backend knows; a broken one of those we read is refused."""
-    if inference and encoding in READABLE:
+    """No facts for what cannot be read; on inference paths a refusal, since nobody would know its model."""
+    if not inference:
+        return BodyFacts()
+    if encoding in READABLE:
         raise OllaError(ErrorCode.INVALID_REQUEST, "The request body does not decompress.")
-    return BodyFacts()
+    named = encoding.replace(b",", b", ").decode("latin-1")[:60]
+    message = f"The request body is compressed with {named} and cannot be read; send it plain or with gzip."
+    # RFC 9110, 15.5.16: Accept-Encoding tells the client what it may send.
+    told = ((b"Accept-Encoding", b"gzip, deflate"),)
+    raise OllaError(ErrorCode.INVALID_REQUEST, message, headers=told, status=415)
 
 
 def _read_object(text: bytes) -> tuple[BodyFacts | None, str]:

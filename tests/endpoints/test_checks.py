@@ -103,3 +103,14 @@ def test_it_refuses_unusable_encryption_keys_without_showing_them(settings, keys
 
     assert ids(found) == ["endpoints.E004"]
     assert "short-secret-key" not in f"{found[0].msg} {found[0].hint}"
+
+
+@pytest.mark.parametrize("name", ["OLLA_SECRETS_DIR", "OLLA_CA_DIR"])
+def test_it_names_a_folder_of_files_that_is_not_there(settings, tmp_path, name):
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    for folder, expected in ((tmp_path, []), (tmp_path / "gone", ["endpoints.W002"]), (plain, ["endpoints.W002"])):
+        setattr(settings, name, str(folder))
+        found = checks.check_file_folders()
+        assert ids(found) == expected
+        assert all(name in each.msg for each in found)

@@ -305,7 +305,7 @@ json_values = st.recursive(
 def test_it_raises_nothing_but_its_own_errors(body: bytes, inference: bool) -> None:
     for encoding in (b"gzip", b"deflate", b"br", b""):
         outcome = outcome_of(lambda: parse(body, (b"content-encoding", encoding), inference=inference))  # noqa: B023
-        assert isinstance(outcome, BodyFacts) or outcome.status == 400
+        assert isinstance(outcome, BodyFacts) or outcome.status in (400, 415)
 
 
 keys = st.sampled_from(["model", "Model", "\\u006dodel", "mod\\u0045l", "models", 'x\\"model', "tools", "a"])
@@ -371,8 +371,15 @@ def test_it_refuses_compressed_bodies_that_are_no_json(body: bytes) -> None:
     assert parse(body, GZIP, inference=False) == BodyFacts()
 
 
-def test_it_lets_codings_pass_that_only_the_backend_knows() -> None:
-    assert parse(b"\x28\xb5\x2f\xfd...", (b"content-encoding", b"zstd")) == BodyFacts()
+@pytest.mark.parametrize("coding", [b"zstd", b"br", b"compress", b"gzip, br"])
+def test_it_refuses_codings_it_cannot_read_on_inference_paths_only(coding: bytes) -> None:
+    header = (b"content-encoding", coding)
+    assert parse(b"\x28\xb5\x2f\xfd...", header, inference=False) == BodyFacts()
+    with pytest.raises(OllaError) as refused:
+        parse(b"\x28\xb5\x2f\xfd...", header)
+    assert (refused.value.code, refused.value.status) == (ErrorCode.INVALID_REQUEST, 415)
+    assert f"compressed with {coding.decode()} " in refused.value.message
+    assert refused.value.headers == ((b"Accept-Encoding", b"gzip, deflate"),)
 
 
 def test_it_keeps_no_fields_of_a_compressed_body() -> None:
