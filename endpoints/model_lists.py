@@ -10,6 +10,7 @@ never empties a catalogue.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -26,15 +27,44 @@ class ModelListError(ValueError):
     """The body is not the model listing it should be."""
 
 
-def parse_model_list(list_format: ListFormat, body: bytes) -> list[ListedModel]:
-    """The models in a listing, in its order, each name once. Raises ModelListError."""
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """The models in a listing, in its order, each name once; how many entries were of no use or repeated."""
+
+    models: tuple[ListedModel, ...]
+    unusable: int = 0
+    repeated: int = 0
+
+    @property
+    def note(self) -> str:
+        """What was left out, for people; empty when nothing was."""
+        parts = []
+        if self.unusable:
+            parts.append(f"{self.unusable} without a usable name")
+        if self.repeated:
+            parts.append(f"{self.repeated} repeated")
+        return f"Left out of the list: {' and '.join(parts)}." if parts else ""
+
+
+def read_model_list(list_format: ListFormat, body: bytes) -> ModelList:
+    """A listing with what was left out of it. Raises ModelListError."""
     key, parse_entry = SHAPES[list_format]
     models: dict[str, ListedModel] = {}
+    unusable = repeated = 0
     for entry in _read_entries(decode_json(body), key):
         model = parse_entry(entry) if isinstance(entry, dict) else None
-        if model is not None:
-            models.setdefault(model.name, model)
-    return list(models.values())
+        if model is None:
+            unusable += 1
+        elif model.name in models:
+            repeated += 1
+        else:
+            models[model.name] = model
+    return ModelList(tuple(models.values()), unusable, repeated)
+
+
+def parse_model_list(list_format: ListFormat, body: bytes) -> list[ListedModel]:
+    """The models alone. Raises ModelListError."""
+    return list(read_model_list(list_format, body).models)
 
 
 def _read_entries(document: Any, key: str) -> list[Any]:

@@ -24,7 +24,7 @@ from endpoints.failures import (
 )
 from endpoints.health import Outcome, ProbeResult, parse_retry_after
 from endpoints.listed import ListedModel
-from endpoints.model_lists import ModelListError, decode_json, is_listed, parse_model_list
+from endpoints.model_lists import ModelList, ModelListError, decode_json, is_listed, read_model_list
 from endpoints.profiles import AUTO, ListFormat, Profile
 from endpoints.transport import Transport
 
@@ -69,6 +69,7 @@ class Discovery:
     models: tuple[ListedModel, ...]
     detected_type: str = ""
     version: str = ""  # of the server, where it tells
+    note: str = ""  # what of the list was left out
 
 
 async def probe_endpoint(target: ProbeTarget, door: Transport, now: float, *, detect: bool = False) -> ProbeResult:
@@ -166,7 +167,7 @@ async def discover_models(target: ProbeTarget, door: Transport, *, timeout: floa
 async def _discover(target: ProbeTarget, door: Transport, timeout: float) -> Discovery:
     began = time.monotonic()
     try:
-        models, profile, kind = await _list_models(target, target.profile, door, timeout), target.profile, ""
+        found, profile, kind = await _list_models(target, target.profile, door, timeout), target.profile, ""
     except DiscoveryError as error:
         if target.backend_type != AUTO or not error.misfit:
             raise
@@ -174,15 +175,14 @@ async def _discover(target: ProbeTarget, door: Transport, timeout: float) -> Dis
         if not kind or target.profile_of(kind) is target.profile:
             raise
         profile = target.profile_of(kind)
-        models = await _list_models(target, profile, door, timeout)
+        found = await _list_models(target, profile, door, timeout)
     left = timeout - (time.monotonic() - began)
-    details = await add_details(target, profile, models, door, timeout=left * DETAILS_SHARE)
-    return Discovery(details.models, kind, details.version)
+    wanted = tuple(each for each in found.models if is_listed(each.name, target.include, target.exclude))
+    details = await add_details(target, profile, wanted, door, timeout=left * DETAILS_SHARE)
+    return Discovery(details.models, kind, details.version, found.note)
 
 
-async def _list_models(
-    target: ProbeTarget, profile: Profile, door: Transport, timeout: float
-) -> tuple[ListedModel, ...]:
+async def _list_models(target: ProbeTarget, profile: Profile, door: Transport, timeout: float) -> ModelList:
     """Ask each place a list may be in turn; the last one's failure is the one that counts."""
     places = _list_places(target, profile)
     for url, list_format in places[:-1]:
@@ -207,14 +207,13 @@ def _list_places(target: ProbeTarget, profile: Profile) -> list[tuple[str, ListF
 
 async def _read_list(
     target: ProbeTarget, url: str, list_format: ListFormat, door: Transport, timeout: float
-) -> tuple[ListedModel, ...]:
+) -> ModelList:
     reply = await ask(target, url, door, timeout=timeout, longest=LONGEST_LIST)
     if reply.status != 200:
         raise DiscoveryError(f"The model list answers HTTP {reply.status}.", misfit=reply.status == 404)
     if not reply.whole:
         raise DiscoveryError("The model list is larger than 10 MiB.")
     try:
-        models = parse_model_list(list_format, reply.body)
+        return read_model_list(list_format, reply.body)
     except ModelListError as error:
         raise DiscoveryError(str(error), misfit=True) from error
-    return tuple(model for model in models if is_listed(model.name, target.include, target.exclude))

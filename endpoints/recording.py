@@ -217,7 +217,11 @@ def _is_unchanged(job: Job) -> bool:
 
 def record_models(job: Job, discovery: Discovery, started: float, next_discovery: float) -> bool:
     """Make the tables hold exactly these models; whether it was done (not when the endpoint changed meanwhile)."""
-    values: dict[str, Any] = {"models_error": "", "server_version": discovery.version}
+    values: dict[str, Any] = {
+        "models_error": "",
+        "models_note": discovery.note,
+        "server_version": discovery.version,
+    }
     new_type = bool(discovery.detected_type) and discovery.detected_type != job.target.detected_type
     if new_type:
         values["detected_type"] = discovery.detected_type
