@@ -7,6 +7,7 @@ longer than the setting allows, ends in the estimate.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -24,6 +25,7 @@ from proxy.live import live, plan
 from proxy.reading import read_bounded
 from proxy.routing import route
 from proxy.selection import Policy, choose_endpoint
+from proxy.token_memory import count_key
 from proxy.upstream import door, failure_word
 from translation.errors import TranslationError
 from translation.mode import FallbackReason
@@ -51,11 +53,19 @@ async def count_tokens(call: MessagesCall) -> Count:
     Raises TranslationError when even an estimate is impossible.
     """
     found = _choose(call)
+    tokens, model = live.anthropic.tokens, call.request.model
     if found is not None:
+        key = count_key(found[0].id, found[1] or model, call.inbound.body)
+        known = tokens.recall(key, time.monotonic())
+        if known is not None:
+            return *known, found[0]
         with suppress(DoorError, UnfitError, TranslationError, _NoCountError, TimeoutError):
             async with asyncio.timeout(conf().translators_anthropic_count_timeout):
-                return *await _ask(call, *found), found[0]
-    return estimate_tokens(call.request), CountSource.ESTIMATE, None
+                number = await _ask(call, *found)
+                tokens.keep(key, number, time.monotonic())
+                return *number, found[0]
+    source = CountSource.LEARNED if tokens.knows(model) else CountSource.ESTIMATE
+    return estimate_tokens(call.request, bytes_per_token=tokens.ratio(model)), source, None
 
 
 def _choose(call: MessagesCall) -> tuple[EndpointRecord, str | None] | None:

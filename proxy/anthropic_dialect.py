@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -32,9 +33,11 @@ from proxy.live import live
 from proxy.reading import read_bounded
 from proxy.relay import Ending, RelayResponse, StreamKind, stream_kind
 from proxy.routing import Decision
+from translation.errors import TranslationError
 from translation.ids import remove_own_thinking
 from translation.json_text import InvalidJsonError, parse_json
 from translation.mode import FallbackReason, Mode, NativeSupport, choose_mode, lacks_native_path
+from translation.token_count import measure_prompt
 
 # Statuses that may mean that a native path is missing; LM Studio says so with 200.
 _MAYBE_NO_PATH = frozenset({404, 405, 501})
@@ -109,6 +112,7 @@ class Passthrough(Rendering):
             headers.append((b"request-id", call.inbound.request_id.encode()))
         headers += build_own_headers(call.inbound, decision, prepared)
         headers += [(b"X-Olla-Mode", Mode.PASSTHROUGH.encode()), *extra]
+        _measure(call)
         call.record.answer(Mode.PASSTHROUGH, self._endpoint, call.request.model)
         closing, record, status = _closing_of(call, prepared), call.record, answer.status
 
@@ -138,6 +142,14 @@ def _without_own_thinking(inbound: Inbound) -> Inbound:
     if body is inbound.body:
         return inbound
     return replace(inbound, body=body, facts=parse_body(body, [], inference=True, limit=0))
+
+
+def _measure(call: MessagesCall) -> None:
+    """Have the answer's own count of some requests teach us what a token of this model is."""
+    tokens, request = live.anthropic.tokens, call.request
+    if tokens.wants(request.model, len(call.inbound.body)):
+        with suppress(TranslationError):
+            tokens.expect(call.inbound.request_id, request.model, measure_prompt(request))
 
 
 def _denies_path(status: int, body: bytes) -> bool:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from endpoints.snapshot import EndpointRecord
+from proxy.token_memory import TokenMemory
 from translation.anthropic_response import AnswerReport
 from translation.facts import Loss
 from translation.json_text import Json
@@ -40,6 +41,7 @@ class AnthropicState:
     """The totals of this process and what its endpoints refused."""
 
     totals: TranslatorTotals = field(default_factory=lambda: TranslatorTotals(NAME))
+    tokens: TokenMemory = field(default_factory=TokenMemory)
     first_bytes: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))  # milliseconds
     # (endpoint id, what) -> its URL then, and when that was (monotonic).
     refused: dict[tuple[int, Refused], tuple[str, float]] = field(default_factory=dict)

@@ -108,6 +108,7 @@ class Translated(Rendering):
             traits=self._traits,
             entropy=os.urandom(16),
             context_length=listed.context_length if listed else None,
+            bytes_per_token=live.anthropic.tokens.ratio(self._call.request.model),
             clamp_max_tokens=settings.translators_anthropic_clamp_max_tokens,
             live_arguments=settings.translators_anthropic_live_arguments,
             signature_key=thinking_key(),
@@ -171,6 +172,7 @@ class Translated(Rendering):
         received = build_downstream_headers(answer.headers, self._endpoint)
         own = build_own_headers(call.inbound, decision, prepared)
         own += [(b"X-Olla-Mode", Mode.TRANSLATION.encode()), *extra]
+        live.anthropic.tokens.expect(call.inbound.request_id, call.request.model, self._built.size)
         call.record.fall_back(self._reason)
         call.record.answer(Mode.TRANSLATION, self._endpoint, call.request.model, self._built.losses)
         if prepared.status >= 400:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from endpoints import loading
 from endpoints.conf import conf
 from endpoints.rules import Fallback, Strategy
-from endpoints.snapshot import EMPTY, EndpointRecord, Snapshot
+from endpoints.snapshot import ANTHROPIC, EMPTY, EndpointRecord, Snapshot
 from proxy.anthropic_record import AnthropicState
 from proxy.attempts import Attempt, Verdict
 from proxy.breaker import Breaker
@@ -105,6 +105,8 @@ class Live:
     def count_finished(self, record: RequestRecord) -> None:
         """Count a request that has ended; a sink of `proxy.finished`."""
         self.tallies.note(record)
+        if record.prefix == ANTHROPIC:
+            self.anthropic.tokens.note(record)
         if record.outcome is Outcome.CLIENT_GONE:
             self.hang_ups += 1
 

@@ -14,7 +14,7 @@ from .facts import Feature, Loss, ReplyFacts
 from .json_text import InvalidJsonError, Json, build_json
 from .overflow import build_overflow_message
 from .thinking_options import add_thinking, omits_thinking
-from .token_count import estimate_tokens
+from .token_count import BYTES_PER_TOKEN, PromptSize, measure_prompt
 from .tools import ToolNames, build_tool_choice, build_tools, forbids_parallel
 
 Payload = dict[str, Json]
@@ -33,6 +33,7 @@ class TranslationOptions:
     entropy: bytes = b"\0" * 16  # sixteen random bytes for the ids of the answer
     context_length: int | None = None  # of the chosen model, when known
     prompt_tokens: int | None = None  # counted by the backend; None: estimated here
+    bytes_per_token: float = BYTES_PER_TOKEN  # as learned of the model
     clamp_max_tokens: bool = False
     live_arguments: bool = False
     signature_key: bytes = b"olla"
@@ -45,26 +46,32 @@ class OpenAIRequest:
     body: bytes
     facts: ReplyFacts
     losses: tuple[Loss, ...]
+    size: PromptSize
 
 
 def build_openai_request(request: AnthropicRequest, options: TranslationOptions) -> OpenAIRequest:
     """Translate a request; raises TranslationError naming the field or block."""
     reader = BlockReader(options.traits)
     try:
-        payload, facts = _build_payload(request, options, reader)
-        return OpenAIRequest(build_json(payload), facts, tuple(reader.losses))
+        turns = decode_turns(request)
+        size = measure_prompt(request, turns)
+        payload, facts = _build_payload(request, turns, size, options, reader)
+        return OpenAIRequest(build_json(payload), facts, tuple(reader.losses), size)
     except InvalidJsonError as error:
         raise TranslationError(f"The request is {error}") from None
 
 
 def _build_payload(
-    request: AnthropicRequest, options: TranslationOptions, reader: BlockReader
+    request: AnthropicRequest,
+    turns: list[DecodedTurn],
+    size: PromptSize,
+    options: TranslationOptions,
+    reader: BlockReader,
 ) -> tuple[Payload, ReplyFacts]:
     names = ToolNames(options.traits.tool_name_limit)
     tools = build_tools(request, names, reader)
-    turns = decode_turns(request)
     messages = _build_messages(request, turns, reader, names)
-    facts = _build_facts(request, options, estimate_tokens(request, turns), tools, names)
+    facts = _build_facts(request, options, size.estimate(options.bytes_per_token), tools, names)
     payload: Payload = {"model": options.model or request.model, "messages": messages}
     payload[options.traits.max_tokens_field] = _choose_max_tokens(request, options, facts)
     payload["stream"] = request.stream

@@ -23,6 +23,8 @@ IMAGE_TOKENS = 1000
 MAX_IMAGE_TOKENS = 1600
 """Large pictures are scaled down before a model sees them."""
 PDF_TOKENS = 3000
+LEAST_TAUGHT = 1000
+"""Bytes of text below which a model's template, not the text, decides the count."""
 _PIXELS_PER_TOKEN = 750
 _MAX_DEPTH = 8
 
@@ -55,11 +57,22 @@ _TOKENIZERS = {
 
 
 @dataclass(slots=True)
-class _Tally:
-    """Bytes of text and whole tokens of what is not text."""
+class PromptSize:
+    """How large a prompt is: bytes of text, whole tokens of pictures and files, number of messages."""
 
     text: int = 0
     tokens: int = 0
+    messages: int = 0
+
+    @property
+    def teaches(self) -> bool:
+        """Whether its true count tells something of text: long enough, and nothing but text."""
+        return self.text >= LEAST_TAUGHT and not self.tokens
+
+    def estimate(self, bytes_per_token: float = BYTES_PER_TOKEN) -> int:
+        """The estimated tokens, at least 1."""
+        whole = self.tokens + TOKENS_PER_MESSAGE * self.messages
+        return max(1, whole + math.ceil(self.text / bytes_per_token))
 
 
 def tokenizer_for(kind: str) -> Tokenizer:
@@ -67,11 +80,21 @@ def tokenizer_for(kind: str) -> Tokenizer:
     return _TOKENIZERS.get(kind.lower(), Tokenizer.NONE)
 
 
-def estimate_tokens(
-    request: AnthropicRequest, turns: list[DecodedTurn] | None = None, *, bytes_per_token: float = BYTES_PER_TOKEN
-) -> int:
-    """The estimated prompt tokens of a request; `turns` saves decoding the contents a second time."""
-    tally = _Tally()
+def estimate_tokens(request: AnthropicRequest, *, bytes_per_token: float = BYTES_PER_TOKEN) -> int:
+    """The estimated prompt tokens of a request; raises TranslationError when its contents cannot be read."""
+    return measure_prompt(request).estimate(bytes_per_token)
+
+
+def measure_prompt(request: AnthropicRequest, turns: list[DecodedTurn] | None = None) -> PromptSize:
+    """The size of a request's prompt; `turns` saves decoding them a second time. Raises TranslationError."""
+    try:
+        return _measure(request, turns)
+    except InvalidJsonError as error:
+        raise TranslationError(f"The request is {error}") from None
+
+
+def _measure(request: AnthropicRequest, turns: list[DecodedTurn] | None) -> PromptSize:
+    tally = PromptSize()
     opened = decode_turns(request) if turns is None else turns
     for turn in opened:
         for block in turn.blocks:
@@ -81,19 +104,22 @@ def estimate_tokens(
         tally.text += text_size(tool.name or "") + text_size(tool.description or "")
         if tool.input_schema is not None:
             tally.text += len(build_json(tool.input_schema))
-    whole = tally.tokens + TOKENS_PER_MESSAGE * len(opened)
-    return max(1, whole + math.ceil(tally.text / bytes_per_token))
+    tally.messages = len(opened)
+    return tally
 
 
-def learn_ratio(ratio: float, text_tokens: int, estimated_tokens: int, weight: float = 0.1) -> float:
-    """The next bytes-per-token ratio of a model, from what it really counted for a prompt estimated at `ratio`.
+def learn_ratio(ratio: float, size: PromptSize, counted: int, weight: float = 0.2) -> float:
+    """The next bytes-per-token ratio of a model, from what its backend counted for a prompt of that size.
 
-    Exponential moving average, held between 1.5 and 8 so that one odd answer cannot spoil it.
+    A moving average that leans low, for a client that is told too little runs into the end of the window; held
+    between 1.5 and 8 so that one odd answer cannot spoil it.
     """
-    if text_tokens <= 0 or estimated_tokens <= 0:
+    text_tokens = counted - TOKENS_PER_MESSAGE * size.messages - size.tokens
+    if text_tokens <= 0 or not size.text:
         return ratio
-    seen = ratio * estimated_tokens / text_tokens
-    return min(8.0, max(1.5, ratio + weight * (seen - ratio)))
+    seen = min(8.0, max(1.5, size.text / text_tokens))
+    weight = 2 * weight if seen < ratio else weight
+    return ratio + weight * (seen - ratio)
 
 
 def build_count(tokens: int) -> bytes:
@@ -153,7 +179,7 @@ def _parse_object(data: bytes) -> dict[str, Json]:
     return value
 
 
-def _count_value(value: Json, tally: _Tally, depth: int) -> None:
+def _count_value(value: Json, tally: PromptSize, depth: int) -> None:
     """Count text, a block or a list of blocks; anything nested absurdly deep counts as nothing."""
     if isinstance(value, str):
         tally.text += text_size(value)
@@ -163,7 +189,7 @@ def _count_value(value: Json, tally: _Tally, depth: int) -> None:
                 _count_block(item, tally, depth)
 
 
-def _count_block(block: Block, tally: _Tally, depth: int) -> None:
+def _count_block(block: Block, tally: PromptSize, depth: int) -> None:
     kind = block.get("type", "text")
     text = block.get("text")
     if isinstance(text, str):
@@ -183,7 +209,7 @@ def _count_block(block: Block, tally: _Tally, depth: int) -> None:
         _count_value(block.get("content"), tally, depth - 1)
 
 
-def _count_document(block: Block, tally: _Tally, depth: int) -> None:
+def _count_document(block: Block, tally: PromptSize, depth: int) -> None:
     for name in ("title", "context"):
         _count_value(block.get(name), tally, 0)
     source = block.get("source")

@@ -18,6 +18,7 @@ from endpoints.profiles import PROFILES
 from proxy.anthropic_translated import MessagesCall, build_chat_headers, chat_path
 from proxy.guards import is_guarded
 from proxy.live import live
+from proxy.token_memory import KEEP_SECONDS, MOST_COUNTS, MOST_MEASURED, MOST_WAITING, TokenMemory
 from tests.fakes import Reply, ScriptedBackend, gzip_reply, json_reply
 from tests.proxy.anthropic_builders import (
     CHUNKS,
@@ -33,6 +34,7 @@ from tests.proxy.anthropic_builders import (
 )
 from tests.proxy.conftest import Proxy
 from tests.translation.grammar import read_stream
+from translation.token_count import CountSource, PromptSize
 
 NATIVE = [name for name, profile in PROFILES.items() if profile.native_anthropic]
 
@@ -522,6 +524,60 @@ async def test_it_estimates_for_kinds_without_tokenizer_and_for_unknown_models(p
             assert answer.json() == {"input_tokens": 6}
             assert answer.header("x-olla-token-count") == "estimate"
         assert not backend.requests
+
+
+@pytest.mark.parametrize("kind", ["openai-compatible", "lm-studio"])
+async def test_it_counts_by_what_answers_have_taught(proxy: Proxy, kind: str) -> None:
+    text = "word " * 400
+    usage = {"prompt_tokens": 1004, "completion_tokens": 1, "total_tokens": 1005}
+    native = json_reply(message(usage={**message()["usage"], "input_tokens": 1004}))
+    script = {"/v1/messages": native, "/v1/chat/completions": json_reply({**completion(), "usage": usage})}
+    async with ScriptedBackend(script) as backend:
+        await proxy.add(backend.url, backend_type=kind)
+        before = await proxy.call("POST", f"{MESSAGES}/count_tokens", ask(text))
+        assert (before.json()["input_tokens"], before.header("x-olla-token-count")) == (504, "estimate")
+        for _ in range(6):
+            assert (await send(proxy, ask(text))).status == 200
+        after = await proxy.call("POST", f"{MESSAGES}/count_tokens", ask(text))
+        assert after.header("x-olla-token-count") == "learned"
+        assert 950 < after.json()["input_tokens"] < 1010
+
+
+async def test_it_learns_nothing_from_failures_and_estimates(proxy: Proxy) -> None:
+    silent = {name: value for name, value in completion().items() if name != "usage"}
+    async with ScriptedBackend([json_reply(silent), json_reply({"error": {"message": "no"}}, 400)]) as backend:
+        await proxy.add(backend.url)
+        for _ in range(2):
+            await send(proxy, ask("word " * 400))
+        assert live.anthropic.tokens.ratios == {}
+
+
+async def test_it_remembers_a_tokenizers_number(proxy: Proxy) -> None:
+    async with ScriptedBackend(json_reply({"count": 77})) as backend:
+        await proxy.add(backend.url, backend_type="vllm")
+        for fields in (ask(), ask(), ask("another")):
+            answer = await proxy.call("POST", f"{MESSAGES}/count_tokens", fields)
+            assert answer.json() == {"input_tokens": 77}
+            assert answer.header("x-olla-token-count") == "tokenize"
+            assert answer.header("x-olla-endpoint") == "one"
+        assert len(backend.requests) == 2
+
+
+def test_it_bounds_what_it_remembers_of_tokens() -> None:
+    memory = TokenMemory()
+    for number in range(MOST_COUNTS + 5):
+        memory.keep(b"%d" % number, (number, CountSource.NATIVE), 0.0)
+        memory.expect(str(number), "m", PromptSize(2000))
+    assert memory.recall(b"4", 1.0) is None
+    assert memory.recall(b"5", 1.0) == (5, CountSource.NATIVE)
+    assert memory.recall(b"5", KEEP_SECONDS) is None
+    assert memory.waiting == MOST_WAITING
+
+
+def test_it_measures_few_of_the_requests_it_only_passes_on() -> None:
+    memory = TokenMemory()
+    assert sum(memory.wants("m", 1000) for _ in range(160)) == 8 + 9
+    assert not memory.wants("n", MOST_MEASURED + 1)
 
 
 async def test_it_refuses_to_count_what_nobody_can_read(proxy: Proxy) -> None:

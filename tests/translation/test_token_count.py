@@ -16,6 +16,7 @@ from translation.anthropic_request import parse_count_request, parse_request
 from translation.errors import TranslationError
 from translation.image_size import read_image_size
 from translation.token_count import (
+    PromptSize,
     Tokenizer,
     build_count,
     build_llamacpp_template,
@@ -102,11 +103,37 @@ def test_it_takes_a_learned_ratio():
 
 
 @pytest.mark.parametrize(
-    ("ratio", "real", "estimate", "expected"),
-    [(4.0, 100, 100, 4.0), (4.0, 200, 100, 3.8), (4.0, 0, 100, 4.0), (4.0, 100, 0, 4.0), (4.0, 1, 1000, 8.0)],
+    ("size", "counted", "expected"),
+    [
+        (PromptSize(4000, 0, 10), 1040, 4.0),
+        (PromptSize(4000, 0, 10), 840, 4.2),  # upwards slowly
+        (PromptSize(4000, 0, 10), 2040, 3.2),  # downwards twice as fast
+        (PromptSize(4000, 0, 10), 1, 4.0),
+        (PromptSize(0, 0, 10), 50, 4.0),
+        (PromptSize(4000, 0, 0), 40, 4.8),  # held at 8
+        (PromptSize(4000, 0, 0), 40_000, 3.0),  # held at 1.5
+    ],
 )
-def test_it_learns_a_ratio_slowly(ratio, real, estimate, expected):
-    assert learn_ratio(ratio, real, estimate) == pytest.approx(expected)
+def test_it_learns_a_ratio_slowly(size, counted, expected):
+    assert learn_ratio(4.0, size, counted) == pytest.approx(expected)
+
+
+def test_it_learns_from_text_alone_and_from_enough_of_it():
+    assert PromptSize(1000).teaches
+    assert not PromptSize(999).teaches
+    assert not PromptSize(9000, tokens=1).teaches
+
+
+def test_it_refuses_to_measure_what_nests_too_deeply():
+    data = body(user("go"), assistant(call("A", x=0)))
+    refusals = 0
+    for depth in range(800, 1000, 3):
+        nested = data.replace(b'"x": 0', b'"x": ' + b"[" * depth + b"]" * depth)
+        try:
+            estimate_tokens(parse_request(nested))
+        except TranslationError:
+            refusals += 1
+    assert refusals
 
 
 def test_it_builds_the_answer():
