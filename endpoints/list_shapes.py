@@ -93,7 +93,7 @@ class OpenAIList:
 
     def __call__(self, entry: Entry) -> ListedModel | None:
         """One entry of GET /v1/models, with the fields that others add: vLLM, llama.cpp (`meta`; `status` when it
-        serves several models), LM Studio, OpenRouter, Mistral.
+        serves several models), LM Studio, LiteLLM (`mode`, `max_input_tokens`), OpenRouter, Mistral.
         """
         name = read_name(entry, "id", "name")
         if not name:
@@ -108,10 +108,15 @@ class OpenAIList:
             family=read_text(entry, 100, "arch"),
             quantization=_known(read_text(entry, 40, "quantization")),
             context_length=read_number(
-                entry, "max_model_len", "max_context_length", "context_length", "context_window"
+                entry,
+                "max_model_len",
+                "max_context_length",
+                "context_length",
+                "context_window",
+                "max_input_tokens",
             )
             or read_number(meta, "n_ctx", "n_ctx_train"),
-            model_type=parse_model_type(read_text(entry, 40, "type")),
+            model_type=parse_model_type(read_text(entry, 40, "type") or read_text(entry, 40, "mode")),
             capabilities=parse_capabilities(read_words(entry, "capabilities")),
             state=parse_state(
                 read_text(entry, 40, "state") or read_text(read_object(entry, "status"), 40, "value")

@@ -2,7 +2,7 @@
 
 What the model does is decided by the last thing the user said: `weather in A and B` calls a tool for each, `work
 for N rounds` calls two tools N times, `think` thinks first, `fail with N` answers that status, `count slowly`
-never ends; anything else is repeated with the number of pictures seen.
+never ends, `use TOOL with {...}` calls that tool once; anything else is repeated with the number of pictures seen.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tests.fakes import Conn, Reply, ScriptedBackend, json_reply, sse_reply
 
 SSE = (b"Content-Type", b"text/event-stream")
 USAGE = (21, 7)
+_CALL = re.compile(r"use (\w+) with (\{[^}]*\})")
 
 
 @dataclass
@@ -42,6 +43,10 @@ def make_plan(prompt: str, rounds: int, pictures: int, tools: list[str]) -> Plan
     if found and rounds < int(found[1]):
         calls = [(f"call_{rounds}_{each}", tools[each], {"round": rounds, "part": each}) for each in range(2)]
         return Plan(text=f"Round {rounds}.", calls=tuple(calls))
+    call = _CALL.search(prompt)
+    if call and call[1] in tools and not rounds:
+        given = json.loads(call[2].replace('\\"', '"'))  # some clients quote what the user said
+        return Plan(calls=((f"call_{call[1]}", call[1], given),))
     cities = re.search(r"weather in (\w+)(?: and (\w+))?", prompt)
     if cities and tools and not rounds:
         named = [city for city in cities.groups() if city]
@@ -160,7 +165,9 @@ def read_chat(body: dict[str, Any]) -> tuple[str, int, int, list[str]]:
         pictures += sum(part["type"] == "image_url" for part in parts)
         said = [part["text"] for part in parts if part["type"] == "text" and part["text"]]
         if role == "user" and said:
-            prompt = said[-1].rsplit("\n\n", 1)[-1]
+            # Clients that add to the conversation do so in paragraphs of their own.
+            paragraphs = said[-1].split("\n\n")
+            prompt = next((each for each in paragraphs if _CALL.search(each)), paragraphs[-1])
     return prompt, rounds, pictures, [tool["function"]["name"] for tool in body.get("tools", [])]
 
 

@@ -49,6 +49,15 @@ def test_it_reads_a_vllm_listing():
     assert models == [ListedModel(name="Qwen/Qwen3-8B", context_length=40960, modified_at=1750000000.0)]
 
 
+def test_it_reads_a_litellm_listing():
+    """As LiteLLM 1.106.2 answers; `/model/info` has more, but not every key may ask for it."""
+    models = parse(OPENAI, {"object": "list", "data": [{
+        "id": "mock-gpt", "object": "model", "created": 1677610602, "owned_by": "openai", "mode": "chat",
+        "max_input_tokens": 4096, "max_output_tokens": 16384,
+    }]})  # fmt: skip
+    assert [(each.name, each.context_length, each.model_type) for each in models] == [("mock-gpt", 4096, "llm")]
+
+
 @pytest.mark.parametrize("list_format", [ListFormat.LM_STUDIO, OPENAI])
 def test_it_reads_an_lm_studio_listing(list_format):
     models = parse(list_format, {"object": "list", "data": [{

@@ -1,0 +1,85 @@
+"""Real servers and clients, only with `make test-real`: they are large, and one of them is compiled."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import list_models, wait_until
+from tests.e2e.real.processes import LITELLM_KEY, RealServer, start_litellm, start_llamacpp
+from tests.e2e.real.register import register
+from tests.live import LiveServer
+
+if not os.environ.get("OLLA_TEST_REAL"):
+    collect_ignore_glob = ["test_*.py"]
+
+_STARTS = {"litellm": start_litellm, "llamacpp": start_llamacpp}
+
+
+@dataclass
+class Fleet:
+    """The product before all real servers."""
+
+    server: LiveServer
+    data_dir: Path
+    real: dict[str, RealServer]
+
+    @property
+    def url(self) -> str:
+        """The product's address."""
+        return self.server.url
+
+    def health(self, real: RealServer, column: str) -> Any:
+        """What the prober noted of an endpoint."""
+        with closing(sqlite3.connect(self.data_dir / "olla.sqlite3")) as database:
+            statement = (
+                f"SELECT {column} FROM endpoints_endpointhealth JOIN endpoints_endpoint "  # noqa: S608
+                "ON endpoint_id = endpoints_endpoint.id WHERE name = ?"
+            )
+            [(value,)] = database.execute(statement, (real.name,)).fetchall()
+            return value
+
+    def told(self, request_id: str) -> dict[str, Any]:
+        """The debug line of what a backend told of a request."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            lines = self.server.output().splitlines()
+            mine = [each for each in lines if "proxy.metrics_log" in each and request_id in each]
+            found.extend(json.loads(each[each.index("{") :]) for each in mine)
+            return bool(found)
+
+        wait_until(look)
+        return {name.removeprefix("provider_"): value for name, value in found[0].items()}
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Every server, registered without a type, found out by the prober."""
+    real: dict[str, RealServer] = {}
+    env = {"REAL_LITELLM_API_KEY": LITELLM_KEY, "OLLA_LOG_LEVEL": "DEBUG"}
+    try:
+        for name, start in _STARTS.items():
+            real[name] = start(tmp_path_factory.mktemp(name))
+        data_dir = tmp_path_factory.mktemp("real-data")
+        register(data_dir, [{"name": each.name, "url": each.url, **each.columns} for each in real.values()], env)
+        with LiveServer(data_dir=data_dir, args=(), env=env) as server:
+            wait_until(lambda: {each.model for each in real.values()} <= list_models(server.url), 120)
+            yield Fleet(server, data_dir, real)
+    finally:
+        for each in real.values():
+            each.stop()
+
+
+@pytest.fixture(params=list(_STARTS))
+def real(request: pytest.FixtureRequest, fleet: Fleet) -> RealServer:
+    """Each server in turn."""
+    return fleet.real[request.param]

@@ -1,0 +1,181 @@
+"""Real inference servers behind the product: found out, listed, asked, streamed, translated, left and lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import pytest
+
+from tests.e2e.conftest import list_models, wait_until
+from tests.e2e.real.conftest import Fleet
+from tests.e2e.real.processes import ANSWER, start_llamacpp
+from tests.e2e.real.register import register
+from tests.live import LiveServer
+from tests.translation.grammar import read_stream
+
+HELLO: Any = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture
+def openai_client(fleet: Fleet) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{fleet.url}/olla/proxy/v1", api_key="none", max_retries=0, timeout=60) as opened:
+        yield opened
+
+
+@pytest.fixture
+def anthropic_client(fleet: Fleet) -> Iterator[anthropic.Anthropic]:
+    url = f"{fleet.url}/olla/anthropic"
+    with anthropic.Anthropic(base_url=url, api_key="none", max_retries=0, timeout=60) as opened:
+        yield opened
+
+
+def test_it_finds_out_what_kind_it_is(fleet, real):
+    assert fleet.health(real, "detected_type") == real.kind
+    assert (fleet.health(real, "status"), fleet.health(real, "models_error")) == ("healthy", "")
+
+
+def test_it_lists_its_model_with_its_context_length(fleet, real, openai_client):
+    assert openai_client.models.retrieve(real.model).id == real.model
+    listed = httpx.get(f"{fleet.url}/olla/models/{real.model}", trust_env=False).json()
+    assert listed["olla"]["context_length"] == 4096
+
+
+def test_it_answers(fleet, real, openai_client):
+    raw = openai_client.chat.completions.with_raw_response.create(model=real.model, messages=HELLO, max_tokens=8)
+    answer = raw.parse()
+    assert answer.choices[0].message.content is not None
+    assert raw.headers["x-olla-endpoint"] == real.name
+    assert raw.headers["x-olla-backend-type"] == real.kind
+    told = fleet.told(raw.headers["x-olla-request-id"])
+    usage = answer.usage
+    assert usage is not None
+    assert (told["prompt_tokens"], told["completion_tokens"], told["total_tokens"]) == (
+        usage.prompt_tokens, usage.completion_tokens, usage.total_tokens,
+    )  # fmt: skip
+    assert told["finish_reason"] == answer.choices[0].finish_reason
+
+
+def test_it_streams_and_reads_the_usage_of_the_stream(fleet, real, openai_client):
+    with openai_client.chat.completions.create(
+        model=real.model, messages=HELLO, max_tokens=8, stream=True, stream_options={"include_usage": True}
+    ) as stream:
+        request_id = stream.response.headers["x-olla-request-id"]
+        chunks = list(stream)
+    [usage] = [chunk.usage for chunk in chunks if chunk.usage]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    told = fleet.told(request_id)
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (usage.prompt_tokens, usage.completion_tokens)
+    assert told["finish_reason"] in ("stop", "length")
+
+
+def test_it_speaks_the_messages_api(fleet, real, anthropic_client):
+    raw = anthropic_client.messages.with_raw_response.create(model=real.model, messages=HELLO, max_tokens=8)
+    answer = raw.parse()
+    assert answer.content[0].type == "text"
+    assert answer.stop_reason in ("end_turn", "max_tokens")
+    assert answer.usage.input_tokens > 0
+    assert raw.headers["x-olla-mode"] in ("passthrough", "translation")
+
+
+def test_it_streams_messages_in_sound_grammar(fleet, real):
+    body = {"model": real.model, "max_tokens": 8, "messages": HELLO, "stream": True}
+    answer = httpx.post(f"{fleet.url}/olla/anthropic/v1/messages", json=body, trust_env=False, timeout=60)
+    assert answer.status_code == 200
+    stream = read_stream(answer.content)
+    assert stream.error is None
+    assert stream.message["stop_reason"] in ("end_turn", "max_tokens")
+
+
+def test_it_counts_tokens(real, anthropic_client):
+    assert anthropic_client.messages.count_tokens(model=real.model, messages=HELLO).input_tokens > 0
+
+
+def test_it_passes_a_refusal_on(fleet, real, openai_client):
+    with pytest.raises(openai.APIStatusError) as refused:
+        openai_client.chat.completions.create(model=real.model, messages="no list", max_tokens=8)  # type: ignore[arg-type]
+    assert 400 <= refused.value.status_code < 600
+    assert refused.value.response.headers["x-olla-endpoint"] == real.name
+
+
+def test_it_uses_the_endpoints_own_key(fleet):
+    real = fleet.real["litellm"]
+    body = {"model": real.model, "messages": HELLO}
+    straight = httpx.post(f"{real.url}/v1/chat/completions", json=body, trust_env=False, timeout=60)
+    through = httpx.post(f"{fleet.url}/olla/litellm/v1/chat/completions", json=body, trust_env=False, timeout=60)
+    assert (straight.status_code, through.status_code) == (401, 200)
+    assert through.json()["choices"][0]["message"]["content"] == ANSWER
+
+
+@pytest.mark.parametrize("path", ["/model/info", "/key/list", "/config/yaml"])
+def test_it_keeps_litellms_management_closed(fleet, path):
+    answer = httpx.get(f"{fleet.url}/olla/litellm{path}", trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_path")
+
+
+@pytest.mark.parametrize("path", ["/slots", "/slots/0", "/props"])
+def test_it_keeps_llamacpps_slots_closed(fleet, path):
+    method = "POST" if path == "/props" else "GET"
+    answer = httpx.request(method, f"{fleet.url}/olla/llamacpp{path}", trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_path")
+
+
+def test_it_tells_llamacpps_times(fleet, openai_client):
+    raw = openai_client.chat.completions.with_raw_response.create(model="tiny", messages=HELLO, max_tokens=8)
+    told = fleet.told(raw.headers["x-olla-request-id"])
+    assert told["completion_tokens"] == 8
+    assert min(told[name] for name in ("prompt_ms", "generation_ms", "tokens_per_second", "ttft_ms")) > 0
+
+
+def test_it_frees_the_slot_of_a_client_that_leaves(fleet):
+    real = fleet.real["llamacpp"]
+
+    def busy() -> bool:
+        slots = httpx.get(f"{real.url}/slots", trust_env=False).json()
+        return any(slot["is_processing"] for slot in slots)
+
+    body = {"model": "tiny", "messages": HELLO, "max_tokens": 3500, "stream": True, "ignore_eos": True}
+    url = f"{fleet.url}/olla/llamacpp/v1/chat/completions"
+    with httpx.stream("POST", url, json=body, trust_env=False, timeout=60) as answer:
+        next(answer.iter_bytes())
+        assert busy()
+    wait_until(lambda: not busy(), 10)
+
+
+@pytest.mark.parametrize("path", ["/completion", "/tokenize", "/v1/completions"])
+def test_it_reaches_llamacpps_own_calls(fleet, path):
+    body = {"prompt": "hello", "content": "hello", "n_predict": 4, "max_tokens": 4, "model": "tiny"}
+    answer = httpx.post(f"{fleet.url}/olla/llamacpp{path}", json=body, trust_env=False, timeout=60)
+    assert answer.status_code == 200
+
+
+def test_it_tells_of_a_native_llamacpp_stream(fleet):
+    body = {"prompt": "hello", "n_predict": 6, "stream": True, "model": "tiny", "ignore_eos": True}
+    answer = httpx.post(f"{fleet.url}/olla/llamacpp/completion", json=body, trust_env=False, timeout=60)
+    told = fleet.told(answer.headers["x-olla-request-id"])
+    assert (told["completion_tokens"], told["finish_reason"]) == (6, "limit")
+
+
+def test_it_says_that_a_server_is_down_and_takes_it_back(tmp_path):
+    real = start_llamacpp(tmp_path)
+    data_dir = tmp_path / "data"
+    register(data_dir, [{"name": real.name, "url": real.url, "check_interval": 1.0}], {})
+    body = {"model": "tiny", "messages": HELLO, "max_tokens": 4}
+    try:
+        with LiveServer(data_dir=data_dir, args=()) as server:
+            fleet = Fleet(server, data_dir, {})
+            url = f"{server.url}/olla/proxy/v1/chat/completions"
+            wait_until(lambda: "tiny" in list_models(server.url))
+            real.stop()
+            answers = [httpx.post(url, json=body, trust_env=False, timeout=60) for _ in range(2)]
+            assert answers[0].status_code in (502, 503)
+            assert (answers[1].status_code, answers[1].json()["error"]["code"]) == (503, "model_unavailable")
+            wait_until(lambda: fleet.health(real, "status") == "offline")
+            real = start_llamacpp(tmp_path, real.port)
+            wait_until(lambda: fleet.health(real, "status") == "healthy")
+            wait_until(lambda: httpx.post(url, json=body, trust_env=False, timeout=60).status_code == 200)
+    finally:
+        real.stop()
