@@ -1,40 +1,42 @@
-"""The addresses for clients, and a request to try."""
+"""How to use this server: its addresses, what to paste into clients, a check, and how another portal embeds it."""
 
 from __future__ import annotations
 
-import json
-import shlex
 import time
 from collections.abc import Iterable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from endpoints import loading
 from endpoints.snapshot import EndpointRecord
 from olla_site.portal.access import page
+from olla_site.portal.explain_page import model_names
+from olla_site.portal.snippets import build_embedding, build_snippets
 
 # Parts of names by which models that do not chat are told from those that do, for the example only.
 _NOT_CHAT = ("embed", "rerank", "bge-", "whisper", "tts", "clip", "stable-diffusion", "dall-e", "moderation")
+_LONGEST_NAME = 500
 
 
 @page()
 def connect(request: HttpRequest) -> HttpResponse:
-    """How to use this server."""
+    """The page, for the model chosen or one that fits."""
+    snapshot = loading.current()
     base = request.build_absolute_uri("/").rstrip("/")
-    model = choose_example(loading.current().endpoints, time.time())
-    context = {"base": base, "model": model, "curl": build_curl(base, model or "MODEL")}
+    asked = request.GET.get("model", "").strip()[:_LONGEST_NAME]
+    model = asked or choose_example(snapshot.endpoints, time.time())
+    context = {
+        "base": base,
+        "model": model,
+        "models": model_names(snapshot),
+        "snippets": build_snippets(base, model or "MODEL"),
+        "embedding": build_embedding(base, model or "MODEL"),
+        "any_origin": settings.CORS_ALLOW_ALL_ORIGINS,
+        "origins": settings.CORS_ALLOWED_ORIGINS,
+    }
     return render(request, "portal/connect.html", context)
-
-
-def build_curl(base: str, model: str) -> str:
-    """A request to paste into a shell; names with quotes in them stay one argument."""
-    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "Say hello."}]}
-    return (
-        f"curl -N {base}/olla/openai/v1/chat/completions \\\n"
-        "  -H 'Content-Type: application/json' \\\n"
-        f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
-    )
 
 
 def choose_example(endpoints: Iterable[EndpointRecord], now: float) -> str:
