@@ -8,13 +8,13 @@ not every request finds it out anew.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from endpoints.snapshot import EndpointRecord
+from proxy.sketch import Sketch
 from proxy.token_memory import TokenMemory
 from translation.anthropic_response import AnswerReport
 from translation.facts import Loss
@@ -25,7 +25,6 @@ from translation.translator_stats import Outcome, TranslatorTotals, build_statis
 NAME = "anthropic"
 # A refusal is remembered this long: servers are upgraded.
 MEMORY_SECONDS = 300.0
-_SAMPLES = 512
 _MOST_NAMES = 1000  # different models counted by name; clients invent names
 
 
@@ -42,7 +41,7 @@ class AnthropicState:
 
     totals: TranslatorTotals = field(default_factory=lambda: TranslatorTotals(NAME))
     tokens: TokenMemory = field(default_factory=TokenMemory)
-    first_bytes: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))  # milliseconds
+    first_bytes: Sketch = field(default_factory=Sketch)  # milliseconds
     # (endpoint id, what) -> its URL then, and when that was (monotonic).
     refused: dict[tuple[int, Refused], tuple[str, float]] = field(default_factory=dict)
 
@@ -58,10 +57,9 @@ class AnthropicState:
     def report(self, *, lenient: bool = False) -> Json:
         """The translator's statistics; empty lists and zeros before its first request."""
         totals = self.totals
-        ordered = sorted(self.first_bytes)
-        if ordered:
-            totals.first_byte_p50 = round(ordered[len(ordered) // 2], 1)
-            totals.first_byte_p95 = round(ordered[min(len(ordered) - 1, len(ordered) * 95 // 100)], 1)
+        if self.first_bytes.count:
+            middle, tail = self.first_bytes.quantiles((0.5, 0.95))
+            totals.first_byte_p50, totals.first_byte_p95 = round(middle or 0.0, 1), round(tail or 0.0, 1)
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return build_statistics([totals] if totals.requests else [], stamp, lenient=lenient)
 
@@ -129,7 +127,7 @@ class CallRecord:
             totals.successes += 1
             totals.latency += (time.monotonic() - self._started) * 1000
             if self._first_byte is not None:
-                self._state.first_bytes.append(self._first_byte)
+                self._state.first_bytes.add(self._first_byte)
         elif outcome is Outcome.UPSTREAM_ERROR:
             totals.upstream_errors += 1
         elif outcome is Outcome.STREAM_FAILURE:
