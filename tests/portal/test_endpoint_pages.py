@@ -246,7 +246,10 @@ def test_it_asks_no_forbidden_address(administrator, url):
 
 
 def test_it_stops_somebody_who_tries_all_the_time(administrator):
-    for _ in range(30):
-        assert administrator.post("/fleet/try/", {}).status_code == 200
+    # The window is a minute of the clock, which may end on the way: then as many again are let through.
+    statuses = []
+    while 429 not in statuses and len(statuses) <= 60:
+        statuses.append(administrator.post("/fleet/try/", {}).status_code)
 
-    assert administrator.post("/fleet/try/", {}).status_code == 429
+    assert statuses[-1] == 429
+    assert set(statuses[:30]) == {200}
