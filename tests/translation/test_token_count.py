@@ -124,13 +124,20 @@ def test_it_learns_from_text_alone_and_from_enough_of_it():
     assert not PromptSize(9000, tokens=1).teaches
 
 
-def test_it_refuses_to_measure_what_nests_too_deeply():
-    data = body(user("go"), assistant(call("A", x=0)))
+def test_it_refuses_to_measure_what_nests_too_deeply_where_it_is_called():
+    def deeper(levels: int, request):
+        return deeper(levels - 1, request) if levels else estimate_tokens(request)
+
     refusals = 0
-    for depth in range(800, 1000, 3):
-        nested = data.replace(b'"x": 0', b'"x": ' + b"[" * depth + b"]" * depth)
+    for depth in range(700, 1000, 20):
+        schema = b'{"a":' * depth + b"1" + b"}" * depth
+        data = body(tools=[{"name": "f", "input_schema": {"x": 0}}]).replace(b'{"x": 0}', schema)
         try:
-            estimate_tokens(parse_request(nested))
+            request = parse_request(data)
+        except TranslationError:
+            break
+        try:
+            deeper(60, request)
         except TranslationError:
             refusals += 1
     assert refusals
