@@ -18,7 +18,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from endpoints import routing_admin  # noqa: F401 - registers its tables
+from endpoints import alert_admin, routing_admin  # noqa: F401 - registers their tables
 from endpoints.admin_actions import EndpointActions
 from endpoints.detect_desk import DetectDesk
 from endpoints.drift_desk import DriftDesk

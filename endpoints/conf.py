@@ -230,6 +230,14 @@ class Conf:
         "Seconds the database or the prober may be away before `/internal/ready` says 503; 0 never.",
         minimum=0,
     )
+    alert_interval: float = option(5.0, "Seconds between looks for what alert hooks are told.", minimum=0.05)
+    alert_hold: float = option(
+        30.0, "Seconds an endpoint must be down (or back) before alert hooks are told.", minimum=0
+    )
+    alert_repeat: float = option(900.0, "Seconds in which the same trouble is told once at most.", minimum=0)
+    alert_prober_silence: float = option(
+        60.0, "Seconds without a sign of the prober that count as silence.", minimum=1
+    )
     access_log: str = option(
         "other",
         "Requests that get a line in the access log: `other` than the forwarded ones, which have their own; "

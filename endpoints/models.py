@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from endpoints.alert_tables import AlertHook, AlertState
 from endpoints.fields import EncryptedTextField
 from endpoints.health import OperatorState, Status
 from endpoints.profiles import AUTO, PROFILES
@@ -21,8 +22,8 @@ from endpoints.revision import Revision, RoutedQuerySet
 from endpoints.rules import RULE_STRATEGIES, ConditionField, Fallback, Operator, Policy, RuleAction
 
 __all__ = [
-    "AnthropicMode", "AuthType", "DiscoveredModel", "Endpoint", "EndpointHealth", "ForwardClientAuth",
-    "ModelAlias", "ProberLease", "Revision", "RoutingRule", "RuleCondition",
+    "AlertHook", "AlertState", "AnthropicMode", "AuthType", "DiscoveredModel", "Endpoint", "EndpointHealth",
+    "ForwardClientAuth", "ModelAlias", "ProberLease", "Revision", "RoutingRule", "RuleCondition",
 ]  # fmt: skip
 
 

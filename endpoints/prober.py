@@ -20,6 +20,8 @@ from typing import Any
 import django.db
 
 from endpoints import tasks
+from endpoints.alerts.facts import look_at_endpoints
+from endpoints.alerts.watching import Watcher
 from endpoints.conf import conf
 from endpoints.database_thread import DatabaseThread
 from endpoints.health import Outcome, ProbeResult, backoff
@@ -140,12 +142,15 @@ class Prober:
         """Probe until `stop` is set, then give the lease back."""
         loop = tasks.spawn(self._keep_probing(), "probe loop")
         stopping = tasks.spawn(stop.wait(), "prober stop")
+        alerts = Watcher(look_at_endpoints, in_thread=True, is_active=lambda: self.is_active)
+        telling = tasks.spawn(alerts.run(), "alerts")
         try:
             # Not one after the other: a cycle may be waiting for a locked database.
             await asyncio.wait((loop, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
             loop.cancel()
             stopping.cancel()
+            telling.cancel()
             await self.close()
         if loop.done() and not loop.cancelled():
             loop.result()  # it ends by an error only

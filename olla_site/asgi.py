@@ -29,6 +29,7 @@ from olla_site.portal.consumer import build_sockets
 from olla_site.portal.feed import feed
 from olla_site.static_files import build_static_app
 from proxy.admission import identify
+from proxy.alerting import start_alerts
 from proxy.client_identity import ClientIdentity, rewrite_scope
 from proxy.errors import ErrorCode, OllaError
 from proxy.inbound import get_header
@@ -95,6 +96,7 @@ class Doors:
         if not self._started:
             self._started = True
             request_lines.start()
+            start_alerts()
             loading.start_loader(_follow)
             start_settling()
             start_sampling()

@@ -17,6 +17,32 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name='AlertHook',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(help_text='For this list and the log.', max_length=100, unique=True)),
+                ('kind', models.CharField(choices=[('json', 'JSON'), ('chat', 'Chat (Slack, Mattermost)')], default='json', max_length=20)),
+                ('url', endpoints.fields.EncryptedTextField(blank=True, help_text='Kept secret, for it may hold a token.', verbose_name='URL')),
+                ('events', models.CharField(default='endpoint,breaker,request_log,prober', max_length=200)),
+                ('enabled', models.BooleanField(default=True)),
+            ],
+            options={
+                'verbose_name': 'alert hook',
+                'ordering': ['name'],
+            },
+        ),
+        migrations.CreateModel(
+            name='AlertState',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('key', models.CharField(max_length=200, unique=True)),
+                ('is_bad', models.BooleanField(default=False)),
+                ('differs_since', models.DateTimeField(null=True)),
+                ('sent_at', models.DateTimeField(null=True)),
+                ('version', models.PositiveIntegerField(default=0)),
+            ],
+        ),
+        migrations.CreateModel(
             name='Endpoint',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
