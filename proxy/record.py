@@ -6,8 +6,8 @@ time (words, the trace) is worked out by those who read it, off the request path
 
     outcome         one request is one request, however many attempts it took:
       success         the client got the whole of a good answer
-      rejected        refused for what it asks or when it asks: by us, or by the backend with a 4xx
-      backend_error   a whole answer with 5xx or 429, or nobody answered
+      rejected        refused for what it asks, or for asking too often: by us, or by the backend with a 4xx
+      backend_error   a whole answer with 5xx or 429, or nobody answered, or nobody could be asked
       broken          the answer broke off, or this server failed
       client_gone     the client left before its answer was whole: nobody's failure
 """
@@ -47,8 +47,11 @@ class Ending(StrEnum):
 _USAGE_FIELDS = {Metric.PROMPT_TOKENS.value: "input_tokens", Metric.COMPLETION_TOKENS.value: "output_tokens"}
 # What counts against the success rate. Refusals and hang-ups are on neither side of it.
 FAILURES = frozenset({Outcome.BACKEND_ERROR, Outcome.BROKEN})
-_FROM_BACKENDS = frozenset({
+# A fleet that is down or full fails its clients as much as an endpoint that answers 503.
+_UNSERVED = frozenset({
     ErrorCode.UPSTREAM_UNREACHABLE, ErrorCode.UPSTREAM_TIMEOUT, ErrorCode.UPSTREAM_INVALID,
+    ErrorCode.NO_HEALTHY_ENDPOINTS, ErrorCode.MODEL_UNAVAILABLE, ErrorCode.QUEUE_FULL, ErrorCode.OVERLOADED,
+    ErrorCode.DRAINING,
 })  # fmt: skip
 
 
@@ -74,6 +77,8 @@ class DecisionFacts(Protocol):
     def drops(self) -> Mapping[Any, int]: ...
     @property
     def rule(self) -> Any: ...
+    @property
+    def native_names(self) -> Mapping[int, str] | None: ...
 
 
 class AttemptNote(msgspec.Struct):
@@ -227,7 +232,7 @@ def _judge(record: RequestRecord, *, client_left: bool) -> Outcome:
         # What went wrong was known before anybody left.
         if code == ErrorCode.INTERNAL_ERROR:
             return Outcome.BROKEN
-        return Outcome.BACKEND_ERROR if code in _FROM_BACKENDS else Outcome.REJECTED
+        return Outcome.BACKEND_ERROR if code in _UNSERVED and not _is_invented(record) else Outcome.REJECTED
     whole = record.status is not None and record.ending is not Ending.CLIENT_GONE
     if not whole:
         return Outcome.CLIENT_GONE if client_left else Outcome.BROKEN
@@ -235,6 +240,14 @@ def _judge(record: RequestRecord, *, client_left: bool) -> Outcome:
     if status >= 500 or status == 429:
         return Outcome.BACKEND_ERROR
     return Outcome.REJECTED if status >= 400 else Outcome.SUCCESS
+
+
+def _is_invented(record: RequestRecord) -> bool:
+    """Whether the model is one that no endpoint lists: the discovery strategy answers 503 for those too."""
+    decision = record.decision
+    return (
+        record.error_code == ErrorCode.MODEL_UNAVAILABLE and decision is not None and decision.native_names == {}
+    )
 
 
 def build_trace(record: RequestRecord) -> dict[str, Any]:

@@ -151,8 +151,22 @@ async def test_it_tells_requests_over_the_rate_and_of_endpoints_that_are_down(
     settings.OLLA_PER_IP_REQUESTS_PER_MINUTE = 1
     await proxy.chat()
     assert [(each.status, each.error_code, each.outcome) for each in records] == [
-        (503, "model_unavailable", Outcome.REJECTED),
+        (503, "model_unavailable", Outcome.BACKEND_ERROR),
         (429, "rate_limited", Outcome.REJECTED),
+    ]
+
+
+async def test_it_holds_an_invented_model_against_nobody(
+    proxy: Proxy, records: list[RequestRecord], settings: Any
+) -> None:
+    settings.OLLA_ROUTING_STRATEGY = "discovery"
+    settings.OLLA_DISCOVERY_REFRESH_ON_MISS = "0"
+    await proxy.add("http://127.0.0.1:1", status="offline")
+    for model in ("m", "invented"):
+        await proxy.chat(model=model)
+    assert [(each.status, each.error_code, each.outcome) for each in records] == [
+        (503, "model_unavailable", Outcome.BACKEND_ERROR),
+        (503, "model_unavailable", Outcome.REJECTED),
     ]
 
 
@@ -241,7 +255,7 @@ async def test_it_tells_a_client_that_leaves_the_line_and_one_that_is_turned_awa
         await holder.done()
     full, left, held = records
     assert turned_away.status == 503
-    assert (full.outcome, full.error_code, full.attempts) == (Outcome.REJECTED, "queue_full", [])
+    assert (full.outcome, full.error_code, full.attempts) == (Outcome.BACKEND_ERROR, "queue_full", [])
     assert full.queue_wait >= 0.09
     assert (left.outcome, left.attempts, left.queue_wait > 0) == (Outcome.CLIENT_GONE, [], True)
     assert (held.outcome, held.queue_wait) == (Outcome.CLIENT_GONE, 0.0)
