@@ -222,7 +222,8 @@ def test_it_counts_tokens(way, client):
     if way.mode == "passthrough":  # the kind of that endpoint has a tokenizer
         assert (counted, raw.headers["x-olla-token-count"]) == (42, "tokenize")
     else:
-        assert raw.headers["x-olla-token-count"] == "estimate"
+        # Tests before this one may have taught what this model makes of a text.
+        assert raw.headers["x-olla-token-count"] in ("estimate", "learned")
         assert 20 < counted < 80
 
 
