@@ -247,7 +247,7 @@ def test_it_asks_no_forbidden_address(administrator, url):
 
 def test_it_stops_somebody_who_tries_all_the_time(administrator):
     # The window is a minute of the clock, which may end on the way: then as many again are let through.
-    statuses = []
+    statuses: list[int] = []
     while 429 not in statuses and len(statuses) <= 60:
         statuses.append(administrator.post("/fleet/try/", {}).status_code)
 

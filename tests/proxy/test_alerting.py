@@ -19,7 +19,9 @@ async def test_it_sees_a_breaker_that_opened(proxy):
     endpoint = await proxy.add("http://127.0.0.1:9", "gpu")
     assert facts_of(AlertKind.BREAKER) == []
     for _ in range(live.breaker.threshold):
-        live.breaker.fail(live.breaker.try_enter(endpoint.pk, time.monotonic()), time.monotonic())
+        ticket = live.breaker.try_enter(endpoint.pk, time.monotonic())
+        assert ticket is not None
+        live.breaker.fail(ticket, time.monotonic())
     [fact] = facts_of(AlertKind.BREAKER)
     assert (fact.subject, fact.is_bad, fact.lasts) == ("gpu", True, False)
 

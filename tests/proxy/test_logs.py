@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from endpoints.conf import Conf
 from olla_site import request_lines
 from olla_site.log_file import SharedRotatingFile
-from olla_site.log_lines import JsonFormatter, TextFormatter
+from olla_site.log_lines import JsonFormatter, TextFormatter, encode_json
 from olla_site.request_lines import build_line, render_text
 from olla_site.settings import env_choice, env_number
 from olla_site.startup_facts import Facts, find_unsafe, read_facts
@@ -81,7 +81,7 @@ class TestLine:
 
     def test_it_takes_names_that_are_no_unicode(self):
         record = make_record(model="\udcff", path="/\udcff")
-        assert "?" in json.loads(request_lines.encode_json(build_line(record)))["model"]
+        assert "?" in json.loads(encode_json(build_line(record)))["model"]
 
 
 class TestFormatters:
@@ -124,7 +124,12 @@ def lines(caplog):
     """Request lines, as the door's requests write them."""
     caplog.set_level(logging.INFO, "proxy.requests")
     request_lines.start()
-    yield lambda: (request_lines.flush(), [each for each in caplog.records if each.name == "proxy.requests"])[1]
+
+    def read() -> list[logging.LogRecord]:
+        request_lines.flush()
+        return [each for each in caplog.records if each.name == "proxy.requests"]
+
+    yield read
     unsubscribe(request_lines.note)
     request_lines.flush()
 

@@ -37,7 +37,7 @@ def read_samples(text):
 def read_families(text):
     """Name -> kind and label names, from the text itself."""
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
-    labels = {}
+    labels: dict[str, set[tuple[str, ...]]] = {}
     for name, inside in re.findall(r"^([a-z_0-9]+)(?:\{(.*)\})? \S+$", text, re.MULTILINE):
         family = name if name in kinds else re.sub(r"_(bucket|sum|count)$", "", name)
         names = re.findall(r'([a-z_]+)="', inside)
@@ -125,7 +125,7 @@ async def test_it_has_every_family_that_does_not_depend_on_what_happened(busy):
 async def test_it_has_cumulative_buckets_that_end_with_all(busy):
     samples = read_samples((await scrape(busy))[1])
     for family in (each for each in FAMILIES if each.kind is Kind.HISTOGRAM):
-        series = {}
+        series: dict[object, list[tuple[float, float]]] = {}
         for (name, labels), value in samples.items():
             if name == f"{family.name}_bucket":
                 rest = tuple(pair for pair in labels if pair[0] != "le")

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -271,9 +272,10 @@ async def test_it_answers_for_an_empty_fleet(proxy):
 
 
 async def test_it_sorts_by_priority_then_health_then_name(proxy):
-    for name, columns in {
+    fleet: dict[str, dict[str, Any]] = {
         "b": {}, "a": {"status": "offline"}, "c": {"priority": 200, "status": "offline"}, "d": {},
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, columns in fleet.items():
         await proxy.add(f"http://{name}.test", name, **columns)
     for path in ("/internal/status", "/internal/status/endpoints"):
         rows = (await proxy.call("GET", path)).json()["endpoints"]
@@ -426,6 +428,8 @@ async def test_it_shows_an_endpoint_that_a_breaker_keeps_out(proxy):
     async with ScriptedBackend() as backend:
         await proxy.add(backend.url)
         for _ in range(live.breaker.threshold):
-            live.breaker.fail(live.breaker.try_enter(loading.current().endpoints[0].id, 0.0), time.monotonic())
+            ticket = live.breaker.try_enter(loading.current().endpoints[0].id, 0.0)
+            assert ticket is not None
+            live.breaker.fail(ticket, time.monotonic())
         row = (await proxy.call("GET", "/internal/status/endpoints")).json()["endpoints"][0]
     assert (row["breaker"], row["held_out_by"], row["usable"]) == ("open", "breaker_open", False)

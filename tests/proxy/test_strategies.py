@@ -185,7 +185,8 @@ def test_a_share_whose_endpoints_are_out_is_answered_by_the_rest(dice: float) ->
 
 def test_a_rule_whose_endpoints_are_all_deleted_refuses_and_says_so() -> None:
     gone = rule(RuleAction.RESTRICT, endpoint_ids=frozenset({987654}))
-    for request in ({}, {"model": None, "target": "/v1/models", "method": "GET"}):
+    requests: tuple[dict[str, Any], ...] = ({}, {"model": None, "target": "/v1/models", "method": "GET"})
+    for request in requests:
         decision = decide(gone, **request)
         assert (decision.code, decision.reason) == (ErrorCode.FORBIDDEN_BY_RULE, "forbidden_by_rule")
         assert decision.message == "The routing rule 'the rule' allows only endpoints that no longer exist."
