@@ -87,7 +87,7 @@ class Target:
 
 def parse_origin(url: str) -> Origin:
     """The origin of an absolute http(s) URL. Raises AddressError for anything else, credentials included."""
-    if any(char.isspace() or not char.isprintable() for char in url):
+    if " " in url or not url.isprintable():  # no other white space is printable
         raise AddressError("The URL holds a space or a control character.")
     try:
         parts = urlsplit(url)

@@ -137,7 +137,7 @@ class Conf:
     queue_length: int = option(
         100, "Requests that may wait while every endpoint has as many as it may take at once.", minimum=0
     )
-    queue_timeout: float = option(30.0, "Seconds a request may wait there.", minimum=0)
+    queue_timeout: float = option(30.0, "Seconds a request may wait there in all.", minimum=0)
     translators_anthropic_enabled: bool = option(
         True, "Answer Anthropic's Messages API under /olla/anthropic; off, those addresses are 404."
     )

@@ -64,8 +64,8 @@ async def forward(inbound: Inbound, dialect: Dialect = as_it_came) -> RelayRespo
         inbound.record.sticky = visit.outcome
     _note_answer(inbound, decision, prepared)
     extra = visit.headers()
-    if prepared.attempt.waited:
-        extra.append((b"X-Olla-Queue-Wait", b"%dms" % round(prepared.attempt.waited * 1000)))
+    if inbound.record.queue_wait:
+        extra.append((b"X-Olla-Queue-Wait", b"%dms" % round(inbound.record.queue_wait * 1000)))
     try:
         return prepared.rendering.present(decision, prepared, extra)
     except BaseException:

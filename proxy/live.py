@@ -155,16 +155,18 @@ class Live:
         return held
 
     def follow(self, snapshot: Snapshot, now: float | None = None) -> None:
-        """Heed what the loader sees: sessions leave endpoints that take no traffic, raised limits let waiters in.
+        """Heed what the loader sees: sessions leave endpoints that take no traffic, the line looks who may answer.
 
         Called at every look, since maintenance windows begin without a new snapshot.
         """
         before, self._seen = self._seen, Sight(snapshot, time.time() if now is None else now)
-        for endpoint_id in find_unroutable(before, self._seen):
+        gone = find_unroutable(before, self._seen)
+        for endpoint_id in gone:
             self.sticky.purge(endpoint_id)
         if before.snapshot is not snapshot:
             self.breaker.retain(snapshot.by_id)
             self.tallies.retain(snapshot.by_id)
+        if gone or before.snapshot is not snapshot or find_unroutable(self._seen, before):
             self.queue.reconsider()
 
 

@@ -14,7 +14,7 @@ from proxy.decision import Decision
 from proxy.errors import ErrorCode, OllaError
 from proxy.inbound import Inbound
 from proxy.live import live, plan
-from proxy.queueing import QueueError, Slot
+from proxy.queueing import QueueError, QueueMoved, Slot
 from proxy.routing import Refresh, route
 from proxy.selection import Policy, choose_endpoint, keep_loaded
 from proxy.stickiness import Visit
@@ -35,8 +35,11 @@ async def take_place(
     just_routed = not tried
     slot = _take_at_once(tiers, decision, visit, now)
     if slot is None:
-        slot = await _wait_in_line(tiers, inbound)
+        slot = await _wait_in_line(tiers, tried, decision, inbound)
         just_routed = False
+        if slot is None:
+            tiers.clear()  # other endpoints may answer by now, or none
+            return None
     tried.add(slot.endpoint_id)
     endpoint: EndpointRecord | None = _take_out(tiers, slot.endpoint_id)
     if not just_routed:
@@ -80,11 +83,20 @@ def policy_of(decision: Decision) -> Policy:
     return Policy(rule.policy if rule and rule.action is RuleAction.POLICY else conf().load_balancer)
 
 
-async def _wait_in_line(tiers: Tiers, inbound: Inbound) -> Slot:
-    wanted = [each.id for tier in tiers for each in tier]
+async def _wait_in_line(tiers: Tiers, tried: set[int], decision: Decision, inbound: Inbound) -> Slot | None:
+    """A place that came free; None when the request would wait for other endpoints by now."""
+    wanted = {each.id for tier in tiers for each in tier}
+
+    def wanted_now() -> set[int]:
+        found = {each.id for each in _route_again(inbound).candidates} - tried
+        return found & wanted if decision.pinned else found
+
     since = time.monotonic()
+    waited = inbound.record.queue_wait
     try:
-        return await live.queue.wait(wanted, inbound.client)
+        return await live.queue.wait(wanted, inbound.client, waited=waited, wanted_now=wanted_now)
+    except QueueMoved:
+        return None
     except QueueError as error:
         message = f"Every endpoint that could answer is full, and waiting did not help: {error}."
         raise OllaError(ErrorCode.QUEUE_FULL, message, headers=((b"Retry-After", b"1"),)) from error
@@ -102,5 +114,8 @@ def _take_out(tiers: Tiers, endpoint_id: int) -> EndpointRecord:
 
 def _as_it_is_now(inbound: Inbound, endpoint_id: int) -> EndpointRecord | None:
     """The endpoint as the snapshot in force has it; None when it may not answer any more."""
-    again = route(loading.current(), inbound, live.view(), plan(Refresh.DONE))
-    return next((each for each in again.candidates if each.id == endpoint_id), None)
+    return next((each for each in _route_again(inbound).candidates if each.id == endpoint_id), None)
+
+
+def _route_again(inbound: Inbound) -> Decision:
+    return route(loading.current(), inbound, live.view(), plan(Refresh.DONE))

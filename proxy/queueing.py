@@ -20,6 +20,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
 from itertools import chain
 
+Wanted = Callable[[], Collection[int]]
+
 
 class QueueError(Exception):
     """No slot was to be had."""
@@ -31,6 +33,10 @@ class QueueFull(QueueError):
 
 class QueueTimeout(QueueError):
     """No slot came free in time."""
+
+
+class QueueMoved(QueueError):
+    """This request would wait for other endpoints by now: it is to choose anew."""
 
 
 class Slot:
@@ -53,11 +59,14 @@ class Slot:
 class _Waiter:
     """A request in the line."""
 
-    __slots__ = ("accepted", "client", "outcome", "since", "slot")
+    __slots__ = ("accepted", "client", "outcome", "since", "slot", "wanted_now")
 
-    def __init__(self, client: str, accepted: frozenset[int], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, client: str, accepted: frozenset[int], wanted_now: Wanted | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.client = client
         self.accepted = accepted
+        self.wanted_now = wanted_now
         self.since = loop.time()
         self.slot: Slot | None = None
         # A refusal is a result too: an exception that nobody fetches, since the client has left, is logged.
@@ -105,18 +114,25 @@ class SlotQueue:
         self._hand_on(endpoint_id)
         return self._take(endpoint_id, 0.0) if self._is_free(endpoint_id) else None
 
-    async def wait(self, endpoint_ids: Collection[int], client: str) -> Slot:
+    async def wait(
+        self, endpoint_ids: Collection[int], client: str, *, waited: float = 0.0, wanted_now: Wanted | None = None
+    ) -> Slot:
         """A slot at any of these endpoints, as soon as it is this request's turn.
 
-        `client` is who takes turns. Raises QueueFull at once or later, QueueTimeout after `timeout` seconds.
+        `client` is who takes turns; `waited` is how long the request was in line before, for its time is one, and
+        `wanted_now` says which endpoints it would wait for at a later moment. Raises QueueFull at once or later,
+        QueueTimeout after `timeout` seconds in all, QueueMoved when `reconsider` finds that it wants others.
         """
         for endpoint_id in endpoint_ids:
             slot = self.try_take(endpoint_id)
             if slot is not None:
                 return slot
+        if waited and waited >= self.timeout:
+            self.timed_out += 1
+            raise self._too_late()
         loop = asyncio.get_running_loop()
-        waiter = self._line_up(_Waiter(client, frozenset(endpoint_ids), loop))
-        timer = loop.call_later(self.timeout, self._expire, waiter)
+        waiter = self._line_up(_Waiter(client, frozenset(endpoint_ids), wanted_now, loop))
+        timer = loop.call_later(self.timeout - waited, self._expire, waiter)
         outcome: Slot | QueueError | None = None
         try:
             outcome = await waiter.outcome
@@ -129,7 +145,13 @@ class SlotQueue:
         return outcome
 
     def reconsider(self) -> None:
-        """Serve the line anew: limits may have been raised."""
+        """Serve the line anew: limits may have been raised, endpoints come and gone.
+
+        Who would wait for the same endpoints as before keeps its turn.
+        """
+        for waiter in [*chain.from_iterable(self._lines.values())]:
+            if waiter.wanted_now is not None and waiter.accepted != frozenset(waiter.wanted_now()):
+                self._refuse(waiter, QueueMoved("the endpoints to wait for have changed"))
         for endpoint_id in list(self._wanted):
             self._hand_on(endpoint_id)
 
@@ -188,7 +210,10 @@ class SlotQueue:
         self.refused += self._refuse(next(reversed(most)), QueueFull("another client had fewer requests waiting"))
 
     def _expire(self, waiter: _Waiter) -> None:
-        self.timed_out += self._refuse(waiter, QueueTimeout(f"no endpoint had room within {self.timeout:g} s"))
+        self.timed_out += self._refuse(waiter, self._too_late())
+
+    def _too_late(self) -> QueueTimeout:
+        return QueueTimeout(f"no endpoint had room within {self.timeout:g} s")
 
     def _refuse(self, waiter: _Waiter, refusal: QueueError) -> bool:
         """Send a waiter away; False if it was granted a slot or left, and its task has yet to notice."""

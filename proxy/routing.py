@@ -27,6 +27,7 @@ from proxy.settled import Settled, may_settle, settle
 from proxy.sieve import (
     AVAILABILITY,
     ELIGIBILITY,
+    OF_HOLDERS,
     DropReason,
     Endpoints,
     LiveView,
@@ -139,7 +140,7 @@ class _Judge:
         question = self.question = Question(self.inbound, self.view, self.rule, names, capabilities)
         by_id = self.snapshot.by_id
         holders = tuple([by_id[each] for each in names])
-        eligible = sift(holders, question, ELIGIBILITY, self.drops)
+        eligible = sift(holders, question, OF_HOLDERS, self.drops)
         if not eligible and not keep_unguarded(holders or self.members, question):
             self.drops.setdefault(DropReason.GUARDED_PATH, len(self.members))
             return self._nobody_eligible(question, holders)

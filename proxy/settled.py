@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from endpoints.rules import Rule, RuleAction
 from endpoints.snapshot import Snapshot
 from proxy.decision import Action, Decision
-from proxy.sieve import LiveView
+from proxy.sieve import LiveView, find_stale
 
 _MOST = 4096
 # Longer paths and model names than any in use are not worth their place.
@@ -45,19 +45,22 @@ def may_settle(view: LiveView, rule: Rule | None) -> bool:
 
 def settle(snapshot: Snapshot, key: Key, decision: Decision, view: LiveView) -> None:
     """Remember a decision, when it is one that can be."""
+    if decision.action is not Action.ROUTED or sum(len(part) for part in key if isinstance(part, str)) > _LONGEST:
+        return
     candidates = decision.candidates
-    if decision.action is not Action.ROUTED or any(e.is_stale(view.now, view.prober_seen) for e in candidates):
+    # No later than the first candidate's status grows stale; a bound, since there may be a thousand of them.
+    grace = 3 * min([each.check_interval for each in candidates])
+    due = max(min([each.next_check for each in candidates]), view.prober_seen) + grace
+    if view.now > due and find_stale(candidates, view):
         return
-    if sum(len(part) for part in key if isinstance(part, str)) > _LONGEST:
-        return
-    holders = [snapshot.by_id[each] for each in decision.native_names or ()]
-    edges = [edge for each in holders if each.maintenance for edge in each.maintenance if edge > view.now]
+    holders = [each for each in snapshot.windowed if each.id in (decision.native_names or ())]
+    edges = [edge for each in holders for edge in each.maintenance or () if edge > view.now]
     if len(snapshot.settled) >= _MOST:
         snapshot.settled.clear()
     snapshot.settled[key] = Settled(
         decision,
         made=view.now,
         until=min(edges, default=float("inf")),
-        due=min(max(each.next_check, view.prober_seen) + 3 * each.check_interval for each in candidates),
-        grace=min(3 * each.check_interval for each in candidates),
+        due=due,
+        grace=grace,
     )

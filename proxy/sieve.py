@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
-from endpoints.health import ROUTABLE, OperatorState
+from endpoints.health import ROUTABLE, OperatorState, Status
 from endpoints.rules import Rule, RuleAction
 from endpoints.snapshot import UNIVERSAL, EndpointRecord
 from proxy.guards import is_guarded, is_opened
@@ -59,22 +59,25 @@ class Question:
     capabilities: Collection[str] = ()
 
 
+_ACTIVE = OperatorState.ACTIVE
+_HEALTHY = Status.HEALTHY
+
 Endpoints = tuple[EndpointRecord, ...]
 Stage = Callable[[Endpoints, Question], Endpoints]
 
 
 def keep_unguarded(endpoints: Endpoints, question: Question) -> Endpoints:
     """Drop endpoints whose kind guards the path that would be sent."""
-    verdicts: dict[tuple[str, str, bool], bool] = {}  # endpoints are many, their kinds few
-    kept = []
-    for each in endpoints:
-        key = (each.backend_type, each.base_path if each.preserve_path else "", each.uses_own_key)
-        guarded = verdicts.get(key)
-        if guarded is None:
-            guarded = verdicts[key] = _guards(each, question)
-        if not guarded:
-            kept.append(each)
-    return tuple(kept)
+    alike = {_guarded_as(each): each for each in endpoints}  # endpoints are many, their kinds few
+    guarded = {key for key, each in alike.items() if _guards(each, question)}
+    if not guarded:
+        return endpoints
+    return tuple([each for each in endpoints if _guarded_as(each) not in guarded])
+
+
+def _guarded_as(endpoint: EndpointRecord) -> tuple[str, str | None, bool]:
+    """What of an endpoint its guards depend on."""
+    return endpoint.backend_type, endpoint.base_path if endpoint.preserve_path else None, endpoint.uses_own_key
 
 
 def _guards(endpoint: EndpointRecord, question: Question) -> bool:
@@ -105,11 +108,11 @@ def keep_fitting(endpoints: Endpoints, question: Question) -> Endpoints:
     """On the universal route, keep kinds that serve the path; all of them when none does."""
     if question.inbound.prefix != UNIVERSAL:
         return endpoints
-    kinds = {each.profile for each in endpoints}
-    serving = {kind for kind in kinds if kind.serves(question.inbound.decoded_path)}
+    kinds = {each.profile.name: each.profile for each in endpoints}
+    serving = {name for name, kind in kinds.items() if kind.serves(question.inbound.decoded_path)}
     if len(serving) in (0, len(kinds)):
         return endpoints
-    return tuple([each for each in endpoints if each.profile in serving])
+    return tuple([each for each in endpoints if each.profile.name in serving])
 
 
 def keep_capable(endpoints: Endpoints, question: Question) -> Endpoints:
@@ -133,14 +136,14 @@ def keep_active(endpoints: Endpoints, question: Question) -> Endpoints:
     now = question.view.now
     return tuple([
         each for each in endpoints
-        if each.state is OperatorState.ACTIVE
-        and (each.maintenance is None or each.state_at(now) is OperatorState.ACTIVE)
+        if each.state is _ACTIVE and (each.maintenance is None or each.state_at(now) is _ACTIVE)
     ])  # fmt: skip
 
 
 def keep_healthy(endpoints: Endpoints, _question: Question) -> Endpoints:
     """Drop endpoints whose status takes no traffic."""
-    return tuple([each for each in endpoints if each.status in ROUTABLE])
+    # To hash an enumeration's member costs more than all the rest, so the usual one is compared first.
+    return tuple([each for each in endpoints if each.status is _HEALTHY or each.status in ROUTABLE])
 
 
 def keep_not_failing(endpoints: Endpoints, question: Question) -> Endpoints:
@@ -173,6 +176,8 @@ ELIGIBILITY: tuple[tuple[DropReason, Stage], ...] = (
     (DropReason.PATH, keep_fitting),
     (DropReason.CAPABILITY, keep_capable),
 )
+# The same for endpoints that were found by the model they have.
+OF_HOLDERS = tuple(stage for stage in ELIGIBILITY if stage[0] is not DropReason.MODEL_MISSING)
 # ... and who can take a request now.
 AVAILABILITY: tuple[tuple[DropReason, Stage], ...] = (
     (DropReason.OPERATOR_STATE, keep_active),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from django.utils import timezone
 from endpoints import loading
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth
 from proxy.live import live
+from proxy.operator_token import Scope, issue_token
 from tests.fakes import Reply, ScriptedBackend, json_reply
 from tests.proxy.conftest import Exchange, Proxy
 
@@ -66,6 +68,80 @@ async def test_a_request_in_line_is_not_sent_to_an_endpoint_taken_out_meanwhile(
         assert (answer.status, answer.json()["error"]["code"]) == (503, "model_unavailable")
         assert answer.header("x-olla-routing-reason") == "model_unavailable"
         assert len(backend.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"state": "disabled"}, {"state": "draining"}, {"maintenance_from": timezone.now()}],
+    ids=["disabled", "draining", "maintenance"],
+)
+async def test_a_request_in_line_waits_no_longer_for_an_endpoint_taken_out(
+    proxy: Proxy, columns: dict[str, Any]
+) -> None:
+    gate = asyncio.Event()
+    async with ScriptedBackend(gated(gate)) as backend, one_in_line(proxy, backend.url) as (first, second):
+        await change(proxy, lambda: Endpoint.objects.update(**columns))
+        assert (await second.done()).status == 503
+        gate.set()
+        assert (await first.done()).status == 200
+
+
+async def test_a_request_in_line_goes_to_an_endpoint_that_comes_back(proxy: Proxy) -> None:
+    gate = asyncio.Event()
+    async with ScriptedBackend(gated(gate)) as backend, ScriptedBackend(OK) as other:
+        await proxy.add(other.url, name="other", models=["m-2"], status="offline")
+        async with one_in_line(proxy, backend.url) as (first, second):
+            await change(proxy, lambda: EndpointHealth.objects.update(status="healthy"))
+            assert live.queue.waiting == 1  # it has another model
+            await change(proxy, lambda: DiscoveredModel.objects.update(name="M"))
+            answer = await second.done()
+            assert (answer.status, answer.header("x-olla-endpoint")) == (200, "other")
+            assert answer.header("x-olla-queue-wait")
+            assert [request.json()["model"] for request in other.requests] == ["M"]
+            gate.set()
+            assert (await first.done()).status == 200
+
+
+async def test_a_request_has_one_time_in_line_however_often_its_endpoints_change(
+    proxy: Proxy, settings: Any
+) -> None:
+    settings.OLLA_QUEUE_TIMEOUT = 1
+    live.reset()
+    gate = asyncio.Event()
+    async with ScriptedBackend(gated(gate)) as backend, ScriptedBackend(gated(gate)) as other:
+        await proxy.add(other.url, name="other", max_concurrent=1)
+        await proxy.add(backend.url, name="one", max_concurrent=1)
+        opened = [proxy.open("POST", CHAT, {"model": "m"}) for _ in range(3)]
+        states = itertools.cycle(["disabled", "active"])
+        async with asyncio.timeout(10):
+            while not opened[2].task.done():
+                await change(proxy, lambda: Endpoint.objects.filter(name="other").update(state=next(states)))
+                await asyncio.sleep(0.1)
+        assert (opened[2].status, opened[2].json()["error"]["code"]) == (503, "queue_full")
+        gate.set()
+        assert [(await each.done()).status for each in opened[:2]] == [200, 200]
+        await proxy.settled()
+
+
+async def test_an_operators_pin_holds_in_line(proxy: Proxy) -> None:
+    gate = asyncio.Event()
+    token = [("X-Olla-Operator", issue_token(7, [Scope.PIN], time.time())), ("X-Olla-Pin", "one")]
+    async with (
+        ScriptedBackend(gated(gate)) as backend,
+        ScriptedBackend(OK) as other,
+        one_in_line(proxy, backend.url) as (first, second),
+    ):
+        pinned = proxy.open("POST", CHAT, {"model": "m"}, headers=token)
+        async with asyncio.timeout(5):
+            while live.queue.waiting < 2:
+                await asyncio.sleep(0.01)
+        await proxy.add(other.url, name="other")
+        live.follow(loading.current())
+        assert (await second.done()).header("x-olla-endpoint") == "other"
+        assert live.queue.waiting == 1
+        gate.set()
+        assert (await pinned.done()).header("x-olla-endpoint") == "one"
+        assert (await first.done()).status == 200
 
 
 async def test_a_request_in_line_goes_to_another_endpoint_when_its_own_is_deleted(proxy: Proxy) -> None:

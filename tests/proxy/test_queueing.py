@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from proxy.queueing import QueueFull, QueueTimeout, Slot, SlotQueue
+from proxy.queueing import QueueFull, QueueMoved, QueueTimeout, Slot, SlotQueue
 
 A, B, C = 1, 2, 3
 
@@ -225,6 +225,38 @@ async def test_it_refuses_those_who_waited_too_long():
         await queue.wait([A], "ann")
     assert queue.timed_out == 1
     slot.release()
+    assert is_empty(queue)
+
+
+@pytest.mark.parametrize("waited", [29.99, 30.0, 31.0])
+async def test_it_counts_earlier_waits_against_the_time(waited):
+    queue = make_queue(timeout=30)
+    slot = take(queue)
+    async with asyncio.timeout(5):
+        with pytest.raises(QueueTimeout):
+            await queue.wait([A], "ann", waited=waited)
+    assert queue.timed_out == 1
+    slot.release()
+    (await queue.wait([A], "ann", waited=waited)).release()
+    assert is_empty(queue)
+
+
+async def test_it_sends_those_away_who_would_wait_for_others_by_now():
+    queue = make_queue()
+    slots = [take(queue, A), take(queue, B)]
+    now = {"ann": [A], "bob": [B, A]}
+    waiting = [
+        asyncio.get_running_loop().create_task(queue.wait([A], name, wanted_now=lambda name=name: now[name]))
+        for name in ("ann", "bob")
+    ]
+    await settle()
+    queue.reconsider()
+    with pytest.raises(QueueMoved):
+        await waiting[1]
+    assert (queue.waiting, queue.refused, queue.timed_out) == (1, 0, 0)
+    for slot in slots:
+        slot.release()
+    (await waiting[0]).release()
     assert is_empty(queue)
 
 
