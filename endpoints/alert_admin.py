@@ -11,11 +11,12 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from endpoints.addressing import AddressError, parse_origin
+from endpoints.addressing import AddressError, check_address, parse_origin
 from endpoints.alert_tables import EVENTS, AlertHook
 from endpoints.alerts.judging import AlertKind, Message
 from endpoints.alerts.sending import Hook, SendError, post
 from endpoints.alerts.watching import build_hook
+from endpoints.lookup import resolve_hosts
 from endpoints.transport import Transport
 
 if TYPE_CHECKING:
@@ -54,10 +55,15 @@ class AlertHookForm(_ModelForm):
                 raise forms.ValidationError("Give the URL that messages are posted to.")
             return self.instance.url
         try:
-            parse_origin(typed)
+            origin = parse_origin(typed)
         except AddressError:  # its text would show part of what was typed
             message = "Use an http or https URL without user name and password."
             raise forms.ValidationError(message) from None
+        try:
+            for address in resolve_hosts([origin.host])[origin.host]:
+                check_address(address)
+        except AddressError as problem:  # the door refuses it too: said here, before an alert is lost
+            raise forms.ValidationError(str(problem)) from None
         return typed
 
     def clean_events(self) -> str:

@@ -91,12 +91,15 @@ def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks
 def rewrite_scope(scope: dict[str, Any], identity: ClientIdentity) -> dict[str, Any]:
     """The ASGI scope as if the client had connected by itself, for code that believes its scope (Django's pages).
 
-    What proxies wrote is left out of it, so that nothing believes it a second time.
+    What proxies wrote is left out of it, so that nothing believes it a second time. When none of them named the
+    client, one header that names nobody stays: the address is the proxy's, and must not pass for a reader's.
     """
     if not identity.via_proxy:
         return scope
     headers = [pair for pair in scope["headers"] if pair[0] not in _OF_INTEREST]
     headers.insert(0, (b"host", identity.host.encode("latin-1", "replace")))
+    if not identity.is_known:
+        headers.append((b"forwarded", b"for=unknown"))
     scheme = identity.scheme
     if scope["type"] == "websocket":
         scheme = "wss" if scheme == "https" else "ws"

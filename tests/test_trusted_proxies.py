@@ -216,6 +216,15 @@ def test_it_rewrites_the_scope_of_pages_behind_a_proxy():
     assert rewritten["headers"] == [(b"host", b"a.example"), (b"cookie", b"a=b")]
 
 
+@pytest.mark.parametrize("told", [(PROTO, b"https"), (XFF, b"198.51.100.7, unknown"), (b"via", b"1.1 edge")])
+def test_it_says_in_the_scope_that_nobody_named_the_client(told):
+    scope = scope_of(told)
+
+    rewritten = rewrite_scope(scope, identify_client(PROXY, "http", scope["headers"], NETWORKS))
+
+    assert rewritten["headers"] == [(b"host", b"olla"), (b"forwarded", b"for=unknown")]
+
+
 def test_it_keeps_a_sockets_scheme_a_sockets():
     scope = scope_of((PROTO, b"https"), kind="websocket")
 

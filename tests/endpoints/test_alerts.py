@@ -229,6 +229,13 @@ class TestAdmin:
         assert BEARER not in answer.content.decode()
         assert AlertHook.objects.count() == 0
 
+    @pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]"])
+    def test_it_refuses_an_address_that_is_never_contacted(self, admin_client, host):
+        answer = admin_client.post(ADD, {**FIELDS, "url": f"http://{host}/{BEARER}"})
+        assert "is never contacted" in answer.content.decode()
+        assert BEARER not in answer.content.decode()
+        assert AlertHook.objects.count() == 0
+
 
 async def test_its_button_says_who_took_the_test_message(transactional_db, admin_client):
     async with ScriptedBackend(json_reply({})) as good, ScriptedBackend(json_reply({}, 404)) as bad:
