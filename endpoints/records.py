@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from endpoints.models import (
     ForwardClientAuth,
     ModelAlias,
     RoutingRule,
+    RuleCondition,
 )
 from endpoints.outgoing import Limits
 from endpoints.profile import NativeAnthropic, Profile
@@ -62,16 +63,20 @@ def load_rules() -> list[Rule]:
 
 def build_rule(row: RoutingRule) -> Rule:
     """One rule as routing reads it. Raises ValueError for words that are none of ours."""
-    conditions = tuple(
-        Condition(ConditionField(each.field), Operator(each.operator), each.value, each.header)
-        for each in row.conditions.all()
-    )
+    return make_rule(row, row.conditions.all(), (each.pk for each in row.endpoints.all()))
+
+
+def make_rule(row: RoutingRule, conditions: Iterable[RuleCondition], endpoint_ids: Iterable[int]) -> Rule:
+    """The same of a row that need not be stored, nor its conditions and endpoints. Raises ValueError."""
     return Rule(
         name=row.name,
         action=RuleAction(row.action),
-        conditions=conditions,
+        conditions=tuple(
+            Condition(ConditionField(each.field), Operator(each.operator), each.value, each.header)
+            for each in conditions
+        ),
         tags=parse_tags(row.tags),
-        endpoint_ids=frozenset(each.pk for each in row.endpoints.all()),
+        endpoint_ids=frozenset(endpoint_ids),
         model=row.model,
         policy=Policy(row.policy) if row.policy else "",
         strategy=Strategy(row.strategy) if row.strategy else "",

@@ -9,6 +9,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.forms import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, reverse
 from django.utils.text import Truncator
 
 from endpoints.models import ModelAlias, RoutingRule, RuleCondition
@@ -48,6 +49,16 @@ def tell(request: HttpRequest, form: Any) -> None:
     """Show the warnings of a saved form."""
     for text in getattr(form, "warnings", ()):
         messages.warning(request, text)
+
+
+def find_preview(request: HttpRequest, object_id: str | None) -> str:
+    """Where the form is sent to be tried on logged requests; empty where there is no portal, or no right to it."""
+    if not request.user.has_perm("portal.administer"):
+        return ""
+    try:
+        return reverse("portal:rule_preview_form", args=[object_id] if object_id else [])
+    except NoReverseMatch:
+        return ""
 
 
 @admin.register(ModelAlias)
@@ -137,7 +148,11 @@ class RoutingRuleAdmin(_RuleAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        help_context = {"condition_help": CONDITION_HELP, "operator_help": OPERATOR_HELP}
+        help_context = {
+            "condition_help": CONDITION_HELP,
+            "operator_help": OPERATOR_HELP,
+            "preview_address": find_preview(request, object_id),
+        }
         return super().changeform_view(request, object_id, form_url, {**help_context, **(extra_context or {})})
 
     @admin.display(description="what it does")

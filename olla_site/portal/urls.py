@@ -12,6 +12,8 @@ from olla_site.portal import (
     fleet,
     models_page,
     requests_page,
+    rule_preview,
+    rules_page,
     sign_in,
 )
 
@@ -33,6 +35,14 @@ urlpatterns = [
     path("requests/<int:key>/", requests_page.one_request, name="request"),
     path("requests/id/<str:request_id>/", requests_page.find_request, name="find_request"),
     path("explain/", explain_page.explain, name="explain"),
+    path("rules/", rules_page.rules, name="rules"),
+    path("rules/preview/", rule_preview.preview, name="rule_previews"),
+    path("rules/preview/form/", rule_preview.preview_form, name="rule_preview_form"),
+    path("rules/preview/form/<int:pk>/", rule_preview.preview_form, name="rule_preview_form"),
+    path("rules/preview/<str:key>/", rule_preview.show, name="rule_preview"),
+    path("rules/preview/<str:key>/again/", rule_preview.again, name="rule_preview_again"),
+    path("rules/preview/<str:key>/cancel/", rule_preview.cancel, name="rule_preview_cancel"),
+    path("rules/<int:pk>/<slug:name>/", rules_page.change, name="rule_change"),
     path("connect/", connect.connect, name="connect"),
     path("accounts/login/", sign_in.login, name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),

@@ -19,6 +19,7 @@ PAGES = {
     "/requests/": {"Viewers", "Users", "Operators", "Administrators"},
     "/requests/rows/": {"Viewers", "Users", "Operators", "Administrators"},
     "/explain/": {"Viewers", "Users", "Operators", "Administrators"},
+    "/rules/": {"Viewers", "Users", "Operators", "Administrators"},
     "/fleet/rows/": {"Viewers", "Users", "Operators", "Administrators"},
     "/portal/live.json": {"Viewers", "Users", "Operators", "Administrators"},
     "/connect/": {"Viewers", "Users", "Operators", "Administrators"},
