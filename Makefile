@@ -8,14 +8,16 @@ NPM_STAMP := tests/npm/node_modules/.installed
 REAL := .venv-real
 REAL_NPM := tests/e2e/real/npm/node_modules/.installed
 
-.PHONY: help install npm demo run test test-long test-real check format bench screenshots clean
+.PHONY: help install npm demo run test test-long test-real real-llamacpp real-clients check format bench screenshots clean
 
 help:
 	@echo "make demo       try it: demo backends, admin account, server on http://localhost:40114"
 	@echo "make run        the server, with the inference servers found on this machine"
 	@echo "make test       everything: checks, unit, end-to-end and browser tests"
 	@echo "make test-long  the same tests in their larger sizes"
-	@echo "make test-real  real inference servers and clients (large downloads, and llama.cpp is compiled)"
+	@echo "make test-real  LiteLLM's proxy from PyPI before the product, and what these two have added:"
+	@echo "make real-llamacpp  compiles llama.cpp's server (the better part of an hour on two cores)"
+	@echo "make real-clients   Claude Code and OpenCode from npm (600 MB)"
 	@echo "make bench      what a request costs; writes docs/performance.md"
 	@echo "make screenshots  pictures of every page into docs/images, to look at"
 	@echo "make check      lint, types, floors, migrations, deployment checks"
@@ -56,22 +58,30 @@ test: $(VENV)/dev $(NPM_STAMP) check
 test-long: $(VENV)/dev $(NPM_STAMP) check
 	OLLA_TEST_SIZE=long $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Real servers and clients, in a virtual environment and a folder of their own; never part of `make test`.
+# Real servers and clients, in a virtual environment and a folder of their own; never part of `make test`. LiteLLM
+# comes from PyPI alone; llama.cpp's server and the command-line clients are driven where they have been put.
 $(REAL)/packages: requirements-real.txt
 	@test -x $(REAL)/bin/python || $(PYTHON) -m venv $(REAL)
 	$(REAL)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-real.txt
 	@touch $@
 
-$(REAL)/bin/llama-server: tests/e2e/real/build_llama_server.sh $(REAL)/packages
-	@command -v cmake >/dev/null || { echo "cmake is missing. On Debian and Ubuntu: apt install cmake g++"; exit 1; }
+# A change of the packages is no reason to compile again.
+$(REAL)/bin/llama-server: tests/e2e/real/build_llama_server.sh | $(REAL)/packages
+	@command -v cmake >/dev/null && command -v g++ >/dev/null || \
+	  { echo "A compiler is missing. On Debian and Ubuntu: apt install cmake g++"; exit 1; }
 	tests/e2e/real/build_llama_server.sh $(REAL)
+
+real-llamacpp: $(REAL)/bin/llama-server
 
 $(REAL_NPM): tests/e2e/real/npm/package.json tests/e2e/real/npm/package-lock.json
 	@command -v npm >/dev/null || { echo "npm is missing. On Debian and Ubuntu: apt install nodejs npm"; exit 1; }
-	cd tests/e2e/real/npm && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	# Not `npm ci`: OpenCode names packages for systems of which a registry may lack some, and the lock with it.
+	cd tests/e2e/real/npm && npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
-test-real: $(VENV)/dev $(REAL)/bin/llama-server $(REAL_NPM)
+real-clients: $(REAL_NPM)
+
+test-real: $(VENV)/dev $(REAL)/packages
 	OLLA_TEST_REAL=1 $(BIN)/python -m pytest tests/e2e/real
 
 check: $(VENV)/dev

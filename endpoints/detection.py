@@ -39,7 +39,10 @@ async def detect_type(target: ProbeTarget, door: Transport, *, timeout: float) -
     """The kind of server at the target within `timeout` seconds; empty when it cannot be told."""
     asked = [_ask_signature(target, path, door, timeout) for path in SIGNATURE_PATHS]
     found = await asyncio.gather(*asked)
-    return judge({path: reply for path, reply in zip(SIGNATURE_PATHS, found, strict=True) if reply is not None})
+    kind = judge({path: reply for path, reply in zip(SIGNATURE_PATHS, found, strict=True) if reply is not None})
+    # What no signature speaks for is only sure when every path was answered: a server that has just started may
+    # answer its list and be late with the rest, and a detected type stays until it no longer fits.
+    return "" if kind == FALLBACK.name and None in found else kind
 
 
 async def _ask_signature(target: ProbeTarget, path: str, door: Transport, timeout: float) -> Reply | None:

@@ -297,6 +297,13 @@ async def test_it_detects_the_kind(door, kind):
     assert all(request.method == b"GET" for request in backend.requests)
 
 
+@pytest.mark.parametrize(("late", "kind"), [("/api/version", ""), ("/v1/models", "ollama")])
+async def test_it_concludes_nothing_from_answers_that_are_late(door, late, kind):
+    """An Ollama that is late with one signature is no OpenAI-compatible server."""
+    async with ScriptedBackend({**SERVERS["ollama"], late: Silence()}) as backend:
+        assert await detect_type(target_of(backend, "auto"), door, timeout=1) == kind
+
+
 async def test_it_detects_nothing_where_nothing_listens(door):
     with refused_origin() as origin:
         assert await detect_type(target_of(f"http://{origin.authority}", "auto"), door, timeout=5) == ""

@@ -2,7 +2,8 @@
 
 `tests/endpoints/fixtures/<kind>.json` holds what a server of the kind answers (written by hand from its public
 documentation; `server` names it and the version), the models that are to be read from it, and one chat, whole and
-streamed. A new kind is one literal in `endpoints/profiles.py` and one such file.
+streamed, with what it tells of its cost (`told`). A new kind is one literal in `endpoints/profiles.py` and one such
+file.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from endpoints.prober_once import probe_all
 from endpoints.probing import discover_models, probe_endpoint
 from endpoints.profiles import PROFILES, Profile
 from endpoints.transport import Transport
+from proxy.finished import subscribe, unsubscribe
+from proxy.metrics_log import build_provider_fields
+from proxy.record import RequestRecord
 from tests.fakes import Conn, Reply, ScriptedBackend, Silence, Step, json_reply, ndjson_reply, sse_reply
 from tests.proxy.builders import NOW
 from tests.proxy.conftest import Proxy
@@ -72,6 +76,12 @@ def chat_reply(chat: dict[str, Any], *, stream: bool) -> Reply:
 
 def target_of(backend: ScriptedBackend, kind: str = "auto") -> ProbeTarget:
     return ProbeTarget(name="e", url=backend.url, backend_type=kind)
+
+
+def told_of(record: RequestRecord) -> dict[str, Any]:
+    """What a backend told of its answer, times to the microsecond."""
+    told = {name.removeprefix("provider_"): value for name, value in build_provider_fields(record).items()}
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in told.items()}
 
 
 @pytest.fixture
@@ -136,6 +146,29 @@ class TestKind:
             done = await proxy.call("POST", f"/olla/{prefix}{chat['path']}", {"model": chat["model"]})
         assert (done.status, done.json()) == (200, chat["answer"])
         assert done.header("X-Olla-Backend-Type") == PROFILES[kind].header_name
+
+    async def test_it_is_listed_by_the_names_it_gives(self, kind: str, proxy: Proxy) -> None:
+        fixture = read_fixture(kind)
+        async with serve(fixture) as backend:
+            await proxy.add(backend.url, models=[], backend_type=kind, check_timeout=10.0)
+            await look_again()
+            listed = await proxy.call("GET", f"/olla/{PROFILES[kind].prefixes[0]}/v1/models")
+        assert {each["id"] for each in listed.json()["data"]} == {each["name"] for each in fixture["models"]}
+
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_its_tokens_and_times_reach_the_record(self, kind: str, stream: bool, proxy: Proxy) -> None:
+        chat, records = read_fixture(kind)["chat"], list[RequestRecord]()
+        path = f"/olla/{PROFILES[kind].prefixes[0]}{chat['path']}"
+        subscribe(records.append)
+        try:
+            async with serve(read_fixture(kind)) as backend:
+                await proxy.add(backend.url, models=[chat["model"]], backend_type=kind)
+                await proxy.call("POST", path, {"model": chat["model"], "stream": stream})
+        finally:
+            unsubscribe(records.append)
+        [record] = records
+        assert told_of(record) == chat["told"]
+        assert record.total_tokens == chat["told"]["total_tokens"]
 
     async def test_it_streams(self, kind: str, proxy: Proxy) -> None:
         chat = read_fixture(kind)["chat"]

@@ -1,4 +1,8 @@
-"""Real servers and clients, only with `make test-real`: they are large, and one of them is compiled."""
+"""Real servers and clients, only with `make test-real`: they are large, and one of them is compiled.
+
+LiteLLM is always driven. llama.cpp's server and the command-line clients are where they have been put; the first
+lines of the output say what is left out and how to get it.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,32 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import list_models, wait_until
-from tests.e2e.real.processes import LITELLM_KEY, RealServer, start_litellm, start_llamacpp
+from tests.e2e.real.clients import CLAUDE, OPENCODE
+from tests.e2e.real.processes import LITELLM_KEY, LLAMA_SERVER, RealServer, start_litellm, start_llamacpp
 from tests.e2e.real.register import register
 from tests.live import LiveServer
 
+_HAS_LLAMACPP = LLAMA_SERVER.exists()
+_HAS_CLIENTS = CLAUDE.exists() and OPENCODE.exists()
+_STARTS = {"litellm": start_litellm, **({"llamacpp": start_llamacpp} if _HAS_LLAMACPP else {})}
+
 if not os.environ.get("OLLA_TEST_REAL"):
     collect_ignore_glob = ["test_*.py"]
+else:
+    _optional = {"test_llamacpp.py": _HAS_LLAMACPP, "test_clients.py": _HAS_CLIENTS}
+    collect_ignore = [name for name, is_there in _optional.items() if not is_there]
 
-_STARTS = {"litellm": start_litellm, "llamacpp": start_llamacpp}
+
+def pytest_report_header() -> list[str]:
+    """What is driven, and what is not there to be driven."""
+    if not os.environ.get("OLLA_TEST_REAL"):
+        return []
+    lines = [f"real servers: {', '.join(_STARTS)}"]
+    if not _HAS_LLAMACPP:
+        lines.append("no llama-server: llama.cpp is left out. `make real-llamacpp` compiles it.")
+    if not _HAS_CLIENTS:
+        lines.append("no Claude Code and OpenCode: both are left out. `make real-clients` installs them.")
+    return lines
 
 
 @dataclass
@@ -72,8 +94,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         data_dir = tmp_path_factory.mktemp("real-data")
         register(data_dir, [{"name": each.name, "url": each.url, **each.columns} for each in real.values()], env)
         with LiveServer(data_dir=data_dir, args=(), env=env) as server:
+            fleet = Fleet(server, data_dir, real)
             wait_until(lambda: {each.model for each in real.values()} <= list_models(server.url), 120)
-            yield Fleet(server, data_dir, real)
+            # LiteLLM may take longer than a probe's timeout for its first answers; it is asked again then.
+            wait_until(lambda: all(fleet.health(each, "detected_type") for each in real.values()), 120)
+            yield fleet
     finally:
         for each in real.values():
             each.stop()

@@ -14,6 +14,7 @@ import httpx
 from tests.e2e.seed import ROOT
 
 REAL = ROOT / ".venv-real" / "bin"
+LLAMA_SERVER = REAL / "llama-server"
 LITELLM_KEY = "sk-real-5d0c8e6f2b7a49d1a3c4e5f60718293a"
 ANSWER = "Mock says hello to you."
 _START_SECONDS = 120.0
@@ -76,7 +77,7 @@ def start_llamacpp(folder: Path, port: int = 0) -> RealServer:
     script = Path(__file__).with_name("tiny_model.py")
     subprocess.run([str(REAL / "python"), str(script), str(model)], check=True, cwd=folder)
     port = port or _free_port()
-    argv = [str(REAL / "llama-server"), "--model", str(model), "--alias", "tiny", "--host", "127.0.0.1"]
+    argv = [str(LLAMA_SERVER), "--model", str(model), "--alias", "tiny", "--host", "127.0.0.1"]
     argv += ["--port", str(port), "--ctx-size", "8192", "--parallel", "2", "--threads", "1", "--slots", "--jinja"]
     process = _start(argv, folder, {})
     server = RealServer("real-llamacpp", "tiny", "llamacpp", port, process, {})

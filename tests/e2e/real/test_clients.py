@@ -12,14 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import list_models, wait_until
+from tests.e2e.real.clients import CLAUDE, OPENCODE
 from tests.e2e.scripted_models import ScriptedThread, serve
 from tests.e2e.seed import seed_database
 from tests.fakes import ScriptedBackend
 from tests.live import LiveServer
 
-MODULES = Path(__file__).with_name("npm") / "node_modules"
-CLAUDE = MODULES / "@anthropic-ai" / "claude-code-linux-x64" / "claude"
-OPENCODE = MODULES / "opencode-linux-x64" / "bin" / "opencode"
 # Nothing but the product is asked: the clients' own news, updates and reports stay off.
 QUIET = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1",
