@@ -266,18 +266,36 @@ def build_trace(record: RequestRecord) -> dict[str, Any]:
     }
 
 
-def build_attempts(record: RequestRecord) -> list[dict[str, Any]]:
-    """The attempts in plain values, offsets and durations in milliseconds."""
+class AttemptText(msgspec.Struct):
+    """An attempt as the log keeps it: offsets and durations in milliseconds."""
+
+    endpoint_id: int
+    endpoint: str
+    began_ms: float
+    waited_ms: float
+    ms: float | None
+    status: int | None
+    verdict: str
+    error: str
+
+
+def milliseconds(seconds: float) -> float:
+    """Seconds in milliseconds, to the microsecond; `round` takes seven times as long."""
+    return int(seconds * 1e6 + 0.5) / 1000
+
+
+def build_attempts(record: RequestRecord) -> list[AttemptText]:
+    """The attempts in plain values."""
     return [
-        {
-            "endpoint_id": note.endpoint.id,
-            "endpoint": note.endpoint.name,
-            "began_ms": round((note.began - record.started) * 1000, 3),
-            "waited_ms": round(note.waited * 1000, 3),
-            "ms": None if note.seconds is None else round(note.seconds * 1000, 3),
-            "status": note.status,
-            "verdict": note.verdict,
-            "error": note.error,
-        }
+        AttemptText(
+            note.endpoint.id,
+            note.endpoint.name,
+            milliseconds(note.began - record.started),
+            milliseconds(note.waited) if note.waited else 0.0,
+            None if note.seconds is None else milliseconds(note.seconds),
+            note.status,
+            note.verdict,
+            note.error,
+        )
         for note in record.attempts
     ]

@@ -20,6 +20,11 @@ _PER_LOG = 1 / log(_GROWTH)
 _MIDDLE = 2 / (1 + _GROWTH)
 
 
+def key_of(value: float) -> int:
+    """The bucket of a value."""
+    return ceil(log(value if LEAST < value < MOST else (LEAST if value <= LEAST else MOST)) * _PER_LOG)
+
+
 class Sketch:
     """Counts of values of 0 or more by magnitude; count, sum and extremes are exact."""
 
@@ -34,9 +39,15 @@ class Sketch:
 
     def add(self, value: float) -> None:
         """Count one value."""
-        key = ceil(log(value if LEAST < value < MOST else (LEAST if value <= LEAST else MOST)) * _PER_LOG)
+        self.add_at(key_of(value), value)
+
+    def add_at(self, key: int, value: float) -> None:
+        """Count one value whose key is known: where several sketches count it, the key is made once."""
         counts = self.counts
-        counts[key] = counts.get(key, 0) + 1
+        if key in counts:
+            counts[key] += 1
+        else:
+            counts[key] = 1
         self.count += 1
         self.total += value
         if value < self.smallest:

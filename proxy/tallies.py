@@ -16,7 +16,7 @@ from collections.abc import Collection
 from endpoints.profiles import PREFIXES
 from endpoints.snapshot import ANTHROPIC, UNIVERSAL, EndpointRecord, fold_model
 from proxy.record import FAILURES, AttemptNote, Outcome, RequestRecord
-from proxy.sketch import Buckets, Sketch
+from proxy.sketch import Buckets, Sketch, key_of
 
 OTHER = "other"  # models no endpoint lists, and whatever is beyond the most that is counted by name
 MOST_MODELS = 500
@@ -243,21 +243,29 @@ class Tallies:
 def _note_answer(tallies: list[Tally], record: RequestRecord, outcome: Outcome, began: float) -> None:
     """Count sizes and times of an answer; `began` is what its times are measured from (monotonic)."""
     before = began - record.started
-    succeeded, first = outcome is Outcome.SUCCESS, record.first_byte
+    size, first = record.response_bytes, record.first_byte
     for tally in tallies:
-        tally.bytes_out += record.response_bytes
-        if succeeded:
-            seconds = record.seconds - before
+        tally.bytes_out += size
+    if outcome is Outcome.SUCCESS:
+        seconds = record.seconds - before
+        value = seconds * 1000
+        key = key_of(value)
+        for tally in tallies:
             tally.success_seconds += seconds
-            tally.latency.add(seconds * 1000)
-        if first is not None and record.answered is not None:
-            tally.first_byte.add(max(0.0, first - before) * 1000)
+            tally.latency.add_at(key, value)
+    if first is not None and record.answered is not None:
+        value = (first - before) * 1000 if first > before else 0.0
+        key = key_of(value)
+        for tally in tallies:
+            tally.first_byte.add_at(key, value)
 
 
 def _own_time(record: RequestRecord) -> float:
     """Seconds a request spent here: outside of its attempts and not in line."""
-    upstream = sum(attempt.seconds or 0.0 for attempt in record.attempts)
-    return max(0.0, record.seconds - upstream - record.queue_wait)
+    own = record.seconds - record.queue_wait
+    for attempt in record.attempts:
+        own -= attempt.seconds or 0.0
+    return max(0.0, own)
 
 
 def judge_attempt(attempt: AttemptNote) -> Outcome:

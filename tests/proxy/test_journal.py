@@ -18,7 +18,7 @@ from django.db import OperationalError, connection
 
 from proxy.finished import subscribe, unsubscribe
 from proxy.journal import Journal, Keys, journal_state, start_journal, stop_journal, write_rows
-from proxy.log_rows import COLUMNS, RowBuilder
+from proxy.log_rows import COLUMNS, RowBuilder, UTCText, moment_of
 from proxy.models import KEY_SHIFT, RequestLog
 from proxy.record import AttemptNote, Outcome, Usage
 from tests.canaries import API_KEY, BEARER, COOKIE, QUERY, find_canary
@@ -225,3 +225,20 @@ def test_it_tells_times_in_utc_with_milliseconds() -> None:
     assert row["time"] == datetime.fromtimestamp(START + 0.123, UTC)
     assert (row["endpoint"], row["outcome"]) == (GPU.name, Outcome.SUCCESS)
     assert CPU.name not in row["trace"]
+
+
+@pytest.mark.parametrize("moment", [START, START + 0.1234, START + 0.9996, START + 59.0004, 0.001])
+def test_it_writes_times_as_django_does(moment: float) -> None:
+    text = UTCText()
+    text.write(START)
+    assert text.write(moment) == str(moment_of(moment))[:-6]
+
+
+def test_it_cleans_each_text_by_its_own_limit() -> None:
+    builder, long = RowBuilder(), "x" * 2000
+    for model, sent in (("m", "m"), (long, "other"), (None, None)):
+        record = make_record(model=model, sent_model=sent, path="/" + long, prefix=long, method=long)
+        for _ in range(2):
+            row = dict(zip(COLUMNS, builder.build(record, 1), strict=True))
+            assert (row["model"], row["sent_model"]) == ((model or "")[:200], sent or "")
+            assert (len(row["path"]), len(row["provider"]), len(row["method"])) == (1024, 100, 16)

@@ -53,13 +53,13 @@ async def test_it_tells_a_whole_answer(proxy: Proxy, records: list[RequestRecord
     assert 0 < record.first_byte <= record.seconds
     assert record.ending is Ending.COMPLETE
     [attempt] = build_attempts(record)
-    assert (attempt["endpoint"], attempt["status"], attempt["verdict"], attempt["error"]) == (
+    assert (attempt.endpoint, attempt.status, attempt.verdict, attempt.error) == (
         "gpu",
         200,
         "good",
         "",
     )
-    assert 0 <= attempt["began_ms"] <= attempt["began_ms"] + attempt["ms"] <= record.seconds * 1000
+    assert 0 <= attempt.began_ms <= attempt.began_ms + attempt.ms <= record.seconds * 1000
     trace = build_trace(record)
     assert (trace["action"], trace["strategy"], trace["reason"]) == ("routed", "strict", "model_found")
     assert (trace["candidates"], trace["rule"]) == ([["gpu"]], None)
@@ -75,7 +75,7 @@ async def test_it_tells_each_attempt_of_a_request_that_was_tried_elsewhere(
         await proxy.add(good.url, name="c", priority=100)
         await proxy.chat()
     [record] = records
-    told = [(each["endpoint"], each["status"], each["verdict"], each["error"]) for each in build_attempts(record)]
+    told = [(each.endpoint, each.status, each.verdict, each.error) for each in build_attempts(record)]
     assert told == [
         ("a", None, "failed", "not_connected_refused"),
         ("b", 503, "failed", ""),
@@ -185,8 +185,8 @@ async def test_it_tells_a_stream_that_breaks_off(proxy: Proxy, records: list[Req
     [record] = records
     assert (record.outcome, record.status, record.stream) == (Outcome.BROKEN, 200, True)
     assert record.response_bytes == len(answer.body)
-    assert build_attempts(record)[0]["error"] == "broke_off"
-    assert build_attempts(record)[0]["verdict"] == "failed"
+    assert build_attempts(record)[0].error == "broke_off"
+    assert build_attempts(record)[0].verdict == "failed"
 
 
 async def test_it_tells_an_answer_that_had_to_be_aborted(proxy: Proxy, records: list[RequestRecord]) -> None:
@@ -210,7 +210,7 @@ async def test_it_counts_a_client_that_leaves_before_the_answer_to_nobody(
         await exchange.done()
     [record] = records
     assert (record.outcome, record.status, record.first_byte) == (Outcome.CLIENT_GONE, None, None)
-    assert build_attempts(record)[0]["verdict"] == "unknown"
+    assert build_attempts(record)[0].verdict == "unknown"
     assert (live.hang_ups, live.requests[endpoint.pk], live.failures[endpoint.pk]) == (1, 1, 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import pytest
@@ -20,9 +21,15 @@ def test_it_keeps_the_clients_own(sent: bytes) -> None:
 )  # fmt: skip
 def test_it_makes_a_uuid_otherwise(sent: bytes | None) -> None:
     made = choose_request_id(sent)
-    assert uuid.UUID(made).version == 4
+    assert uuid.UUID(made).version == 7
     assert uuid.UUID(made).variant == uuid.RFC_4122
     assert made == uuid.UUID(made).hex
+
+
+def test_it_makes_ids_that_grow_with_time() -> None:
+    before = time.time_ns() // 1_000_000
+    made = int(choose_request_id(None)[:12], 16)
+    assert before <= made <= time.time_ns() // 1_000_000
 
 
 def test_it_never_makes_the_same_twice() -> None:

@@ -309,7 +309,8 @@ def test_it_counts_an_alias_and_any_spelling_as_the_model_that_was_sent():
 
 def test_it_counts_a_model_nobody_could_answer_for_under_its_name_once_that_is_known():
     tallies = Tallies()
-    failed = {"attempts": [], "answered": None, "sent_model": None, "outcome": Outcome.BACKEND_ERROR, "status": 503}
+    failed = {"attempts": [], "answered": None, "sent_model": None, "status": 503}
+    failed["outcome"] = Outcome.BACKEND_ERROR
     tallies.note(record(**failed))
     tallies.note(record())
     tallies.note(record(**failed))

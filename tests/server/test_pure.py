@@ -114,7 +114,7 @@ def test_it_writes_one_line_per_request() -> None:
 def test_it_makes_random_uuids() -> None:
     made = {choose_request_id(None) for _ in range(1000)}
     assert len(made) == 1000
-    assert {(uuid.UUID(each).version, uuid.UUID(each).variant) for each in made} == {(4, uuid.RFC_4122)}
+    assert {(uuid.UUID(each).version, uuid.UUID(each).variant) for each in made} == {(7, uuid.RFC_4122)}
 
 
 @pytest.mark.parametrize("header", [b"", b"a b", b"a\tb", b"a\r\n", b"\x7f", b"x" * 129, b"\xc3\xa9"])
