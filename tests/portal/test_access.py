@@ -20,6 +20,7 @@ PAGES = {
     "/requests/rows/": {"Viewers", "Users", "Operators", "Administrators"},
     "/explain/": {"Viewers", "Users", "Operators", "Administrators"},
     "/rules/": {"Viewers", "Users", "Operators", "Administrators"},
+    "/playground/": {"Users", "Operators", "Administrators"},
     "/fleet/rows/": {"Viewers", "Users", "Operators", "Administrators"},
     "/portal/live.json": {"Viewers", "Users", "Operators", "Administrators"},
     "/connect/": {"Viewers", "Users", "Operators", "Administrators"},
