@@ -2,8 +2,8 @@
 
 `tests/endpoints/fixtures/<kind>.json` holds what a server of the kind answers (written by hand from its public
 documentation; `server` names it and the version), the models that are to be read from it, and one chat, whole and
-streamed, with what it tells of its cost (`told`). A new kind is one literal in `endpoints/profiles.py` and one such
-file.
+streamed, with what it tells of its cost (`told`). A new kind is one literal in `endpoints/profiles.py` and one
+such file.
 """
 
 from __future__ import annotations
