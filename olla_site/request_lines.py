@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from olla_site.log_lines import Batch, encode_json, format_time, is_json, write_line
 from olla_site.redaction import redact
@@ -17,7 +21,8 @@ from proxy.finished import subscribe
 from proxy.record import Outcome, RequestRecord
 from proxy.stickiness import StickyOutcome
 
-logger = logging.getLogger("proxy.requests")
+_NAME = "proxy.requests"
+logger = logging.getLogger(_NAME)
 
 _LEVELS = {
     Outcome.SUCCESS: logging.INFO,
@@ -26,6 +31,7 @@ _LEVELS = {
     Outcome.BACKEND_ERROR: logging.ERROR,
     Outcome.BROKEN: logging.ERROR,
 }
+_LEVEL_NAMES = {outcome: logging.getLevelName(level) for outcome, level in _LEVELS.items()}
 _MESSAGES = {
     Outcome.SUCCESS: "request completed",
     Outcome.CLIENT_GONE: "client left",
@@ -78,12 +84,12 @@ def build_line(record: RequestRecord) -> RequestLine:
     outcome = record.outcome or Outcome.BROKEN
     line = RequestLine(
         time=format_time(record.at + record.seconds),
-        level=logging.getLevelName(_LEVELS[outcome]),
-        logger=logger.name,
+        level=_LEVEL_NAMES[outcome],
+        logger=_NAME,
         message=_MESSAGES[outcome],
         request_id=redact(record.request_id),
         method=record.method,
-        path=redact(record.path[:_LONGEST]),
+        path=_clean(record.path),
         client_ip=record.client,
         status=record.status,
         duration_ms=round(record.seconds * 1000, 3),
@@ -96,7 +102,7 @@ def build_line(record: RequestRecord) -> RequestLine:
         translator_mode=record.mode or "",
     )
     if record.model:
-        line.model = redact(record.model[:_LONGEST])
+        line.model = _clean(record.model)
     if record.sent_model and record.sent_model != record.model:
         line.provider_model = record.sent_model[:_LONGEST]
     if record.queue_wait:
@@ -147,28 +153,48 @@ def render_text(line: RequestLine) -> str:
     """A line for people: how it went first, then what else is known as `name=value`."""
     parts = [
         f"{line.time} {line.level:<7} {line.logger}: {line.message}: {line.method} {_bare(line.path)} "
-        f"{line.status or '-'} {line.duration_ms:g}ms"
+        f"{line.status or '-'} {line.duration_ms:g}ms request_id={_quote(line.request_id)}"
     ]
-    for name in _NAMED:
-        value = getattr(line, name)
-        if value:
-            parts.append(f"{name}={_bare(value) if type(value) in _WRITTEN else value}")
+    values = _take_named(astuple(line))
+    parts += [f"{name}={_show(value)}" for name, value in zip(_NAMED, values, strict=True) if value]
     return " ".join(parts)
+
+
+def _show(value: Any) -> Any:
+    if type(value) is str:
+        return _bare(value)
+    return _bare(", ".join(value)) if type(value) is list else value
 
 
 _NAMED = tuple(
     name
     for name in RequestLine.__struct_fields__
-    if name not in {"time", "level", "logger", "message", "method", "path", "status", "duration_ms"}
+    if name not in {"time", "level", "logger", "message", "method", "path", "status", "duration_ms", "request_id"}
 )
-_WRITTEN = frozenset({str, list})
+_take_named = itemgetter(*(RequestLine.__struct_fields__.index(name) for name in _NAMED))
 _ONE_WORD = re.compile(r"[!#-<>-~]+")
+_MOST_REMEMBERED = 300  # characters
 
 
-def _bare(value: str | list[str]) -> str:
+def _quote(text: str) -> str:
     """A value as it is where it is one word, else in quotes: nothing a client writes looks like another field."""
-    text = value if isinstance(value, str) else ", ".join(value)
     return text if _ONE_WORD.fullmatch(text) else encode_json(text)
+
+
+_quote_once = lru_cache(maxsize=2048)(_quote)
+
+
+def _bare(text: str) -> str:
+    """As `_quote`; paths and names come again and again."""
+    return _quote_once(text) if len(text) <= _MOST_REMEMBERED else _quote(text)
+
+
+_redact_once = lru_cache(maxsize=2048)(redact)
+
+
+def _clean(text: str) -> str:
+    """What a client wrote, without secrets and no longer than worth reading."""
+    return _redact_once(text) if len(text) <= _MOST_REMEMBERED else redact(text[:_LONGEST])
 
 
 def _write(record: RequestRecord) -> None:
