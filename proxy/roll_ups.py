@@ -12,7 +12,7 @@ summed again; `RollUpState` says how far both have come. Several processes may d
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,9 +28,10 @@ GRACE = 120.0  # seconds after its end until an hour is summed: buffers are writ
 _HOUR_KEYS = key_at(HOUR)
 _MOST_GROUPS = 1000  # of an hour; the smallest are summed as one
 OTHER = "other"
-# A chunk of rows that go holds the write lock about this long, then leaves it alone as long again.
+# Rows go in chunks, each of small steps: the clock is read after each, so that a machine that has grown slow in the
+# midst of a chunk ends it early. A chunk holds the write lock about this long, then leaves it alone as long again.
 CHUNK_SECONDS = 0.03
-_FIRST_CHUNK, _SMALLEST_CHUNK, _LARGEST_CHUNK = 100, 10, 5000
+_LARGEST_CHUNK, _STEP = 2000, 25
 _MOST_TRIES = 10
 
 _GOOD = Q(outcome=Outcome.SUCCESS.value)
@@ -196,19 +197,28 @@ def _prunable(now: float, days: float) -> int:
 
 
 def _prune_rows(bound: int, progress: Callable[[int], None], rest: Callable[[float], None]) -> tuple[int, float]:
-    gone, longest, size = 0, 0.0, _FIRST_CHUNK
-    while True:
-        chunk = RequestLog.objects.filter(id__lt=bound).order_by("id").values_list("id", flat=True)[:size]
-        ids = list(chunk)
-        if not ids:
-            return gone, longest
+    gone, longest = 0, 0.0
+    oldest = RequestLog.objects.filter(id__lt=bound).order_by("id").values_list("id", flat=True)
+    while ids := list(oldest[:_LARGEST_CHUNK]):
         began = time.perf_counter()
-        gone += RequestLog.objects.filter(id__gte=ids[0], id__lte=ids[-1]).delete()[0]
+        gone += _delete_chunk(ids, began + CHUNK_SECONDS)
         spent = time.perf_counter() - began
         longest = max(longest, spent)
         progress(gone)
-        size = max(_SMALLEST_CHUNK, min(_LARGEST_CHUNK, int(size * min(2.0, CHUNK_SECONDS / max(spent, 1e-6)))))
         rest(max(spent, CHUNK_SECONDS / 4))
+    return gone, longest
+
+
+def _delete_chunk(ids: Sequence[int], until: float) -> int:
+    """Delete rows, the first ones first, in one transaction that ends by then (`perf_counter`); how many went."""
+    gone = 0
+    with transaction.atomic():
+        for first in range(0, len(ids), _STEP):
+            step = ids[first : first + _STEP]
+            gone += RequestLog.objects.filter(id__gte=step[0], id__lte=step[-1]).delete()[0]
+            if time.perf_counter() >= until:
+                break
+    return gone
 
 
 def totals() -> Totals:

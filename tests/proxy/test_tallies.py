@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 from asgiref.sync import sync_to_async
 from prometheus_client.parser import text_string_to_metric_families
 
 from endpoints.loading import LoaderHealth
+from proxy.admission import admission
+from proxy.errors import ErrorCode
 from proxy.finished import subscribe, unsubscribe
 from proxy.journal import Journal
 from proxy.live import Live, live
@@ -28,6 +31,7 @@ from proxy.tallies import MOST_CLIENTS, MOST_MODELS, MOST_PAIRS, OTHER, Tallies
 from proxy.violations import Violations
 from tests.fakes import Conn, Cut, ScriptedBackend, Silence, json_reply, sse_reply
 from tests.proxy.builders import NOW, make_endpoint, make_snapshot, make_view
+from tests.proxy.conftest import Exchange
 
 CHAT = "/olla/openai/v1/chat/completions"
 MESSAGES = "/olla/anthropic/v1/messages"
@@ -37,6 +41,12 @@ COMPLETION = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
     "usage": USAGE,
 }  # fmt: skip
+MESSAGE = {
+    "id": "m", "type": "message", "role": "assistant", "model": "claude", "stop_reason": "end_turn",
+    "stop_sequence": None, "content": [{"type": "text", "text": "yes"}],
+    "usage": {"input_tokens": 5, "output_tokens": 2},
+}  # fmt: skip
+GREEDY = "10.9.9.9"  # has as many requests open as it may
 PIECE = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 FIRST = HEAD + b"%x\r\n%b\r\n" % (len(PIECE), PIECE)
@@ -63,13 +73,24 @@ class Act:
     stream: bool = False
     leaves: str = ""  # "at once" or "midway"
     counted_as: str | None = None  # the model's name in the statistics
+    mode: str = ""  # of messages
+    session: str = ""  # its sticky session
+    client: str = "10.1.2.3"
+    queues: bool = False
 
 
 GOOD = (Tried("first", "success"),)
 ACTS = {
     "plain": Act("ok", Outcome.SUCCESS, GOOD),
     "stream": Act("ok", Outcome.SUCCESS, GOOD, stream=True),
-    "translated": Act("ok", Outcome.SUCCESS, GOOD, path=MESSAGES),
+    "translated": Act("ok", Outcome.SUCCESS, GOOD, path=MESSAGES, mode="translation"),
+    "passed through": Act(
+        "claude", Outcome.SUCCESS, (Tried("native", "success"),), path=MESSAGES, mode="passthrough"
+    ),
+    "sticky": Act("ok", Outcome.SUCCESS, GOOD, session="s"),
+    "queued": Act("narrow", Outcome.SUCCESS, (Tried("narrow", "success"),), queues=True),
+    "down": Act("gone", Outcome.BACKEND_ERROR, (), "model_unavailable", counted_as=OTHER),
+    "limited": Act("ok", Outcome.REJECTED, (), "rate_limited", counted_as="", client=GREEDY),
     "server error": Act("broken", Outcome.BACKEND_ERROR, (Tried("first", "failure", "status_500"),), "status_500"),
     "busy": Act("busy", Outcome.BACKEND_ERROR, (Tried("first", "failure", "status_429"),), "status_429"),
     "refused": Act("wrong", Outcome.REJECTED, (Tried("first", "rejected", "status_400"),), "status_400"),
@@ -87,7 +108,9 @@ ACTS = {
     "at once": Act("silent", Outcome.CLIENT_GONE, (Tried("first", "client_gone"),), leaves="at once"),
     "unknown": Act("nobody", Outcome.REJECTED, (), "model_not_found", counted_as=OTHER),
 }  # fmt: skip
-SHARES = {"plain": 8, "stream": 8, "translated": 4, "retried": 4, "dropped": 2}  # of 38 parts; others have one
+SHARES = {"plain": 8, "stream": 8, "translated": 4, "retried": 4, "dropped": 2, "passed through": 2, "sticky": 3}
+QUEUED = 3  # at once, for one place
+MOST_OPEN = 50  # requests of one client
 
 
 def reply_of_first(model: str, *, stream: bool) -> Any:
@@ -117,8 +140,13 @@ class Run:
     """The script's own tally."""
 
     acts: Counter[str]
-    body_bytes: int
+    told: dict[str, tuple[str, Exchange]]  # by request id: the act, and what its client got
     log: list[RequestLog]
+
+    @property
+    def body_bytes(self) -> int:
+        """What all clients got."""
+        return sum(len(exchange.body) for _, exchange in self.told.values())
 
     def count(self, **wanted: Any) -> int:
         """Requests of acts with these attributes."""
@@ -138,51 +166,94 @@ class Run:
         )
 
 
-async def perform(proxy: Any, act: Act, first: ScriptedBackend, alone: asyncio.Lock) -> int:
-    """One request; how many bytes of its answer's body came."""
-    body = {"model": act.model, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+async def perform(proxy: Any, act: Act, request_id: str, first: ScriptedBackend, alone: asyncio.Lock) -> Exchange:
+    """One request, to its end."""
+    # Different words: else they would all be one conversation, which stays with its endpoint.
+    body = {"model": act.model, "max_tokens": 9, "messages": [{"role": "user", "content": request_id}]}
+    headers = [("X-Olla-Session-ID", act.session)] if act.session else []
     if act.stream:
         body["stream"] = True
     if act.leaves != "at once":
-        exchange = proxy.open("POST", act.path, body)
+        exchange = proxy.open("POST", act.path, body, [*headers, ("X-Request-ID", request_id)], client=act.client)
         if act.leaves == "midway":
             await exchange.wait_bytes(len(PIECE))
             exchange.leave()
-        return len((await exchange.done()).body)
+        return cast("Exchange", await exchange.done())
     async with alone:  # so that it is this request's arrival that is waited for
         seen = sum(b'"silent"' in each.body for each in first.requests)
-        exchange = proxy.open("POST", act.path, body)
+        exchange = proxy.open("POST", act.path, body, [("X-Request-ID", request_id)])
         await first.wait_for(
             lambda: sum(b'"silent"' in each.body for each in first.requests) > seen, 5, "a silent request"
         )
         exchange.leave()
-        return len((await exchange.done()).body)
+        return cast("Exchange", await exchange.done())
+
+
+class Gate:
+    """A backend that answers while it is open."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+
+    async def play(self, conn: Conn) -> None:
+        """What it does with a connection."""
+        while not conn.transport.is_closing() and (request := await conn.request()) is not None:
+            await self.opened.wait()
+            await conn.play(json_reply(COMPLETION), request)
+
+
+async def queue_up(proxy: Any, gate: Gate, ids: list[str]) -> list[Exchange]:
+    """Requests for one place: the first holds it until the others stand in line, then all are answered."""
+    gate.opened.clear()
+    body = {"model": "narrow", "messages": [{"role": "user", "content": ids[0]}]}
+    waiting = [proxy.open("POST", CHAT, body, [("X-Request-ID", each)]) for each in ids]
+    async with asyncio.timeout(5):
+        while live.queue.waiting < len(ids) - 1:
+            await asyncio.sleep(0.001)
+    gate.opened.set()
+    return [await each.done() for each in waiting]
 
 
 @pytest.fixture
 async def run(proxy, settings, long_form):
-    """About 500 requests (5,000 in the long form) of every kind in random order, ten at a time."""
+    """At least 500 requests (5,000 in the long form) of every kind in random order, ten at a time."""
     settings.OLLA_LOAD_BALANCER = "priority"
     settings.OLLA_BREAKER_THRESHOLD = 0
+    settings.OLLA_STICKY_SESSIONS = True
+    settings.OLLA_PER_IP_REQUESTS_PER_MINUTE = settings.OLLA_GLOBAL_REQUESTS_PER_MINUTE = 0
+    settings.OLLA_PER_IP_BURST = 0
+    settings.OLLA_PER_IP_CONCURRENT_REQUESTS = MOST_OPEN
     live.reset()
-    parts = [name for name in ACTS for _ in range(SHARES.get(name, 1))]
-    plan = parts * ((5000 if long_form else 500) // len(parts))
+    for _ in range(MOST_OPEN):
+        admission.open_requests.open(GREEDY, MOST_OPEN)
+    parts = [name for name in ACTS for _ in range(SHARES.get(name, 1)) if not ACTS[name].queues]
+    plan = parts * -(-(5000 if long_form else 500) // len(parts))
     random.Random(4).shuffle(plan)
-    journal, alone = Journal(10_000), asyncio.Lock()
+    journal, alone, gate, told = Journal(10_000), asyncio.Lock(), Gate(), {}
     subscribe(journal.note)
-    everything = sorted({act.model for act in ACTS.values()} - {"nobody"})
-    async with ScriptedBackend(be_first) as first, ScriptedBackend(json_reply(COMPLETION)) as second:
-        await proxy.add(first.url, "first", everything, priority=300)
+    async with (
+        ScriptedBackend(be_first) as first, ScriptedBackend(json_reply(COMPLETION)) as second,
+        ScriptedBackend(json_reply(MESSAGE)) as native, ScriptedBackend(gate.play) as narrow,
+    ):  # fmt: skip
+        asked = {act.model for act in ACTS.values() if any(each.endpoint == "first" for each in act.attempts)}
+        await proxy.add(first.url, "first", sorted(asked), priority=300)
         await proxy.add(second.url, "second", ["flaky", "dropped"], priority=100)
-        received = 0
+        await proxy.add(native.url, "native", ["claude"], backend_type="vllm", anthropic_mode="passthrough")
+        await proxy.add(narrow.url, "narrow", ["narrow"], max_concurrent=1)
+        await proxy.add("http://127.0.0.1:9", "gone", ["gone"], status="offline")
         for start in range(0, len(plan), 10):
-            doing = [perform(proxy, ACTS[name], first, alone) for name in plan[start : start + 10]]
-            received += sum(await asyncio.gather(*doing))
-        await proxy.settled()
+            some = [(name, f"request-{start + number}") for number, name in enumerate(plan[start : start + 10])]
+            done = await asyncio.gather(*(perform(proxy, ACTS[name], key, first, alone) for name, key in some))
+            told |= {key: (name, exchange) for (name, key), exchange in zip(some, done, strict=True)}
+        for turn in range(10 if long_form else 4):
+            ids = [f"queued-{turn}-{number}" for number in range(QUEUED)]
+            done = await queue_up(proxy, gate, ids)
+            told |= {key: ("queued", exchange) for key, exchange in zip(ids, done, strict=True)}
+        await proxy.settled(20)
         unsubscribe(journal.note)
         await journal.flush(20)
         rows = await sync_to_async(lambda: list(RequestLog.objects.all()))()
-        yield Run(Counter(plan), received, rows)
+        yield Run(Counter(name for name, _ in told.values()), told, rows)
 
 
 FAILED = (Outcome.BACKEND_ERROR, Outcome.BROKEN)
@@ -192,7 +263,7 @@ COUNTERS = {"total_requests": None, "successful_requests": Outcome.SUCCESS, "han
 
 def named(act: Act) -> str:
     """The name an act's model is counted under."""
-    return act.counted_as or act.model
+    return act.model if act.counted_as is None else act.counted_as
 
 
 async def test_it_counts_the_same_everywhere(proxy, run):
@@ -207,7 +278,10 @@ async def test_it_counts_the_same_everywhere(proxy, run):
     check_models(run, (await proxy.call("GET", "/internal/stats/models")).json(), samples)
     check_endpoints(run, (await proxy.call("GET", "/internal/status/endpoints")).json()["endpoints"], samples)
     check_translator(run, (await proxy.call("GET", "/internal/stats/translators")).json(), samples)
+    check_sessions(run, (await proxy.call("GET", "/internal/stats/sticky")).json(), samples)
+    check_line_and_limits(run, system, samples)
     check_log(run)
+    check_rows(run)
 
 
 def check_totals(run, system, samples):
@@ -239,7 +313,7 @@ def check_totals(run, system, samples):
 
 def check_models(run, stats, samples):
     rows = {row["name"]: row for row in stats["models"]}
-    assert set(rows) == {named(act) for act in ACTS.values()}
+    assert set(rows) == {named(act) for act in ACTS.values() if named(act)}
     fields = {"successful_requests": (Outcome.SUCCESS,), "failed_requests": FAILED,
               "rejected_requests": (Outcome.REJECTED,), "hang_ups": (Outcome.CLIENT_GONE,)}  # fmt: skip
     for name, row in rows.items():
@@ -248,7 +322,8 @@ def check_models(run, stats, samples):
         assert samples["olla_model_requests_total", (("model", name),)] == sum(mine.values())
         for field, outcomes in fields.items():
             assert row[field] == sum(mine[key] for key in mine if ACTS[key].outcome in outcomes), (name, field)
-    assert stats["summary"]["total_requests"] == run.acts.total()
+    unnamed = sum(number for name, number in run.acts.items() if not named(ACTS[name]))  # refused unread
+    assert stats["summary"]["total_requests"] == run.acts.total() - unnamed
 
 
 def check_endpoints(run, rows, samples):
@@ -268,9 +343,48 @@ def check_endpoints(run, rows, samples):
 def check_translator(run, stats, samples):
     [row] = stats["translators"]
     wanted = run.count(path=MESSAGES)
-    assert (row["total_requests"], row["successful_requests"], row["translation_requests"]) == (wanted,) * 3
-    key = (("mode", "translation"), ("translator", "anthropic"))
-    assert samples["olla_translator_requests_total", key] == wanted
+    assert (row["total_requests"], row["successful_requests"]) == (wanted, wanted)
+    for mode in ("translation", "passthrough"):
+        key = (("mode", mode), ("translator", "anthropic"))
+        wanted_so = run.count(mode=mode)
+        assert row[f"{mode}_requests"] == wanted_so == samples["olla_translator_requests_total", key] > 0
+    assert samples["olla_translator_successes_total", (("translator", "anthropic"),)] == wanted
+
+
+def check_sessions(run, stats, samples):
+    kinds = Counter(row.sticky for row in run.log)
+    # Whoever is tried elsewhere had no session before, and has moved it by the end.
+    assert kinds["repin"] == run.acts["retried"] + run.acts["dropped"]
+    for field, count in {"hits": kinds["hit"], "misses": kinds["miss"] + kinds["repin"]}.items():
+        assert stats[field] == count == samples[f"olla_sticky_{field}_total", ()]
+    sticky = [exchange for name, exchange in run.told.values() if name == "sticky"]
+    told = Counter(exchange.header("x-olla-sticky-session") for exchange in sticky)
+    assert told["miss"] >= 1
+    assert told["hit"] + told["miss"] == run.acts["sticky"]
+    assert stats["insertions"] == samples["olla_sticky_insertions_total", ()]
+
+
+def check_line_and_limits(run, system, samples):
+    waited = run.acts["queued"] // QUEUED * (QUEUED - 1)
+    assert system["queue"]["served"] == waited == samples["olla_queue_served_total", ()]
+    assert samples["olla_queue_wait_seconds_count", ()] == waited
+    assert (system["queue"]["refused"], system["queue"]["timed_out"], system["queue"]["waiting"]) == (0, 0, 0)
+    limited = run.acts["limited"]
+    assert samples["olla_rate_limited_total", (("limit", "concurrent"),)] == limited
+    assert samples["olla_security_rate_limit_violations_total", ()] == limited
+    answered = sum(number for name, number in run.acts.items() if is_answered(ACTS[name]))
+    assert samples["olla_time_to_first_byte_seconds_count", ()] == answered
+    assert samples["olla_streams_total", ()] == run.count(stream=True)
+
+
+def is_answered(act):
+    """Whether a first byte of a backend's answer came to the client."""
+    return bool(act.attempts) and act.leaves != "at once" and act.cause != "upstream_unreachable"
+
+
+def has_failed(tried):
+    """Whether an attempt has an error of its own, rather than a status or nothing to tell."""
+    return bool(tried.cause) and not tried.cause.startswith("status_")
 
 
 def check_log(run):
@@ -278,15 +392,30 @@ def check_log(run):
     outcomes = Counter(row.outcome for row in run.log)
     assert outcomes == {each.value: run.count(outcome=each) for each in Outcome}
     assert sum(row.attempts for row in run.log) == run.attempts()
-    assert Counter(row.model for row in run.log) == {
-        model: run.count(model=model) for model in {act.model for act in ACTS.values()}
-    }
-    assert sum(row.response_bytes for row in run.log) == run.body_bytes
     tallies = live.tallies
-    assert sum(row.input_tokens or 0 for row in run.log) == sum(
-        tally.input_tokens for tally in tallies.models.values()
-    )
-    assert tallies.all.requests == sum(tally.requests for tally in tallies.models.values())
+    for field, side in {"input_tokens": "input", "output_tokens": "output"}.items():
+        assert sum(getattr(row, field) or 0 for row in run.log) == sum(
+            getattr(tally, field) for tally in tallies.models.values()
+        ), side
+
+
+def check_rows(run):
+    """Each row says what its own client saw and what the script foresaw."""
+    rows = {row.request_id: row for row in run.log}
+    assert rows.keys() == run.told.keys()
+    for key, (name, exchange) in run.told.items():
+        act, row = ACTS[name], rows[key]
+        tried = [(each["endpoint"], bool(each["error"])) for each in json.loads(row.attempt_notes or "[]")]
+        foreseen = [(each.endpoint, has_failed(each)) for each in act.attempts]
+        assert tried == foreseen, (name, row.attempt_notes)
+        assert (row.outcome, row.attempts) == (act.outcome, len(act.attempts)), name
+        assert row.endpoint == (act.attempts[-1].endpoint if act.attempts else ""), name
+        assert row.status == (None if act.leaves == "at once" else exchange.status), name
+        assert row.error_code == (act.cause if act.cause in set(ErrorCode) else ""), name
+        assert (row.stream, row.mode) == (act.stream, act.mode), name
+        assert row.model == ("" if act.client == GREEDY else act.model)
+        assert row.response_bytes == len(exchange.body), name
+        assert (row.queue_ms > 0) == (act.queues and exchange.header("x-olla-queue-wait") is not None), name
 
 
 def record(**changes: Any) -> RequestRecord:
