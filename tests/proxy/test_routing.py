@@ -10,11 +10,21 @@ from hypothesis import strategies as st
 
 from endpoints.health import ROUTABLE, OperatorState, Status
 from endpoints.profiles import PREFIXES, PROFILES, prefix_accepts
-from endpoints.rules import Condition, ConditionField, Operator, Rule, RuleAction
-from endpoints.snapshot import EMPTY, UNIVERSAL, EndpointRecord, build_snapshot
+from endpoints.rules import (
+    RULE_STRATEGIES,
+    Condition,
+    ConditionField,
+    Fallback,
+    Operator,
+    Rule,
+    RuleAction,
+    Strategy,
+    choose_rule,
+)
+from endpoints.snapshot import EMPTY, UNIVERSAL, Alias, EndpointRecord, build_snapshot
 from proxy.errors import ErrorCode
 from proxy.guards import is_guarded
-from proxy.routing import Action, Decision, route
+from proxy.routing import Action, Decision, Plan, Refresh, route, rule_facts
 from proxy.sieve import DropReason, is_usable
 from tests.proxy.builders import NOW, make_endpoint, make_inbound, make_snapshot, make_view
 
@@ -252,6 +262,7 @@ def test_it_says_who_is_full_when_all_have_used_up_their_minute() -> None:
 # Everything at once
 
 MODELS = ["llama3", "llama3:latest", "Qwen/Qwen3", "qwen/qwen3", "gpt-4o"]
+HELD = [DropReason.BREAKER_OPEN, DropReason.RESTING, DropReason.RATE_LIMITED]
 TARGETS = [
     "/v1/chat/completions",
     "/api/chat",
@@ -316,3 +327,160 @@ def test_it_never_returns_an_endpoint_that_may_not_answer(
         assert [each.id for each in tier] == [each.id for each in snapshot.endpoints if each in tier]
     if prefix == UNIVERSAL and not fleet:
         assert decision.code is ErrorCode.NO_ENDPOINTS
+
+
+# With rules and aliases
+
+TAGS = ("red", "blue")
+tags = st.frozensets(st.sampled_from(TAGS))
+conditions = st.lists(
+    st.sampled_from([
+        Condition(ConditionField.MODEL, Operator.GLOB, "llama*"),
+        Condition(ConditionField.HEADER, Operator.IS, "blue", "x-team"),
+        Condition(ConditionField.HEADER, Operator.IS_NOT, "blue", "x-team"),
+    ]),
+    max_size=2,
+).map(tuple)  # fmt: skip
+a_rule = st.builds(
+    Rule,
+    name=st.sampled_from(["one", "two"]),
+    action=st.sampled_from(list(RuleAction)),
+    conditions=conditions,
+    tags=tags,
+    endpoint_ids=st.frozensets(st.integers(1, 6), max_size=2),
+    model=st.sampled_from(["llama3", "fast", "nowhere"]),
+    strategy=st.sampled_from(list(RULE_STRATEGIES)),
+    fallback=st.sampled_from(["", *Fallback]),
+    percentage=st.sampled_from([0, 1, 50, 99, 100]),
+)
+tagged_fleets = st.tuples(fleets, st.lists(tags, min_size=6, max_size=6)).map(
+    lambda pair: [replace(each, tags=pair[1][number]) for number, each in enumerate(pair[0])]
+)
+an_alias = st.builds(
+    Alias,
+    name=st.sampled_from(["fast", "LLAMA3", "slow"]),
+    targets=st.lists(st.sampled_from([*MODELS, "fast", "slow", "nowhere"]), max_size=3).map(tuple),
+)
+plans = st.builds(
+    Plan,
+    strategy=st.sampled_from(list(RULE_STRATEGIES)),
+    fallback=st.sampled_from(list(Fallback)),
+    refresh=st.sampled_from(list(Refresh)),
+    loaded_first=st.booleans(),
+)
+
+
+@given(
+    tagged_fleets, st.lists(a_rule, max_size=2), st.lists(an_alias, max_size=2),
+    st.sampled_from([*MODELS, "LLAMA3", "fast", "Slow", "other"]),
+    st.sampled_from([[], [(b"x-team", b"blue")], [(b"x-team", b"red"), (b"x-team", b"Blue")], [(b"x-team", b"")]]),
+    plans, st.dictionaries(st.integers(1, 6), st.sampled_from(HELD)), st.sampled_from([0.0, 0.5, 0.999]),
+)  # fmt: skip
+def test_rules_and_aliases_let_nobody_answer_who_may_not(
+    fleet: list[EndpointRecord],
+    rules: list[Rule],
+    aliases: list[Alias],
+    model: str,
+    headers: list[tuple[bytes, bytes]],
+    plan: Plan,
+    held: dict[int, DropReason],
+    dice: float,
+) -> None:
+    snapshot = build_snapshot(1, NOW, fleet, aliases, rules)
+    inbound = make_inbound(model=model, headers=headers)
+    view = make_view(held_out=held, dice=dice)
+    decision = route(snapshot, inbound, view, plan)
+    rule = choose_rule(snapshot.rules, rule_facts(inbound))
+    assert decision.rule is rule or decision.code is ErrorCode.NO_ENDPOINTS
+    if rule is not None and rule.action is RuleAction.REJECT and fleet:
+        assert decision.code is ErrorCode.FORBIDDEN_BY_RULE
+    wanted = rule.model if rule is not None and rule.action is RuleAction.REWRITE_MODEL else model
+    alias = snapshot.aliases.get(wanted.casefold())
+    for each in decision.candidates:
+        assert is_usable(each, view)
+        if rule is not None and rule.action is RuleAction.RESTRICT:
+            assert rule.names(each.id, each.tags)
+        if decision.action is Action.FALLBACK:
+            assert decision.sent_names == {}
+            continue
+        sent = decision.sent_names.get(each.id, model)
+        assert sent in {listed.name for listed in each.models} or f"{sent}:latest" in each.model_names.values()
+        if decision.strategy is Strategy.ALIAS:
+            assert alias is not None
+            has = [target for target in alias.targets if target.casefold() in each.model_names]
+            assert each.model_names[has[0].casefold()] == decision.sent_names.get(each.id, sent)
+        else:
+            assert wanted.casefold() in each.model_names
+    assert len({each.id for each in decision.candidates}) == len(decision.candidates)
+
+
+# Names nobody tried
+
+
+@pytest.mark.parametrize(
+    ("listed", "asked", "found"),
+    [
+        ("\u0130stanbul", "i\u0307stanbul", True),  # the Turkish capital I with a dot, as case folding writes it
+        ("\u0130stanbul", "\u0130STANBUL", True), ("\u0130stanbul", "istanbul", False),
+        ("stra\u00dfe", "STRASSE", True), ("STRASSE", "stra\u00dfe", True), ("stra\u00dfe", "strase", False),
+        ("\uff51wen", "QWEN", False), ("\uff51wen", "\uff31WEN", True),  # full width is another letter
+        ("\u212alm", "klm", True), ("m\u0301", "\u1e3f", False), ("model\u200b", "model", False),
+        ("\ufb01n", "FIN", True), ("a:LATEST", "A", True), ("a b", "A  B", False), ("m\x00", "m", False),
+    ],
+)  # fmt: skip
+def test_it_folds_letters_as_unicode_says_and_no_further(listed: str, asked: str, found: bool) -> None:
+    decision = decide(make_endpoint(models=[listed]), model=asked)
+    assert (decision.action is Action.ROUTED) is found
+    if found and not listed.endswith("LATEST"):
+        assert decision.sent_names.get(decision.candidates[0].id, asked) == listed
+
+
+@pytest.mark.parametrize("length", [500, 10_000, 1_000_000])
+def test_it_judges_a_name_of_any_length(length: int) -> None:
+    name = "\u00df" * length
+    snapshot = make_snapshot(make_endpoint(models=[name]))
+    assert route(snapshot, make_inbound(model=name.upper()), make_view()).action is Action.ROUTED
+    lost = route(snapshot, make_inbound(model=name + "x"), make_view())
+    assert lost.code is ErrorCode.MODEL_NOT_FOUND
+    assert len(lost.message) < 400
+    assert length <= 512 or not snapshot.settled  # no room for what nobody asks twice
+
+
+@pytest.mark.parametrize("percentage", [-1, 0, 100, 101])
+def test_a_share_at_or_beyond_the_ends_is_all_or_nothing(percentage: int) -> None:
+    split = Rule("split", RuleAction.SPLIT, percentage=percentage, endpoint_ids=frozenset({A.id}))
+    snapshot = build_snapshot(1, NOW, [A, B], rules=[split])
+    for dice in (0.0, 0.5, 0.9999999):
+        decision = route(snapshot, make_inbound(model="llama3"), make_view(dice=dice))
+        assert [each.name for each in decision.tiers[0]] == (["a"] if percentage >= 100 else ["b"])
+
+
+def test_the_first_of_equal_rules_is_the_one() -> None:
+    twins = [Rule("twin", RuleAction.REJECT, message="first"), Rule("twin", RuleAction.REJECT, message="second")]
+    decision = route(build_snapshot(1, NOW, [A], rules=twins), make_inbound(model="llama3"), make_view())
+    assert (decision.message, decision.rule) == ("first", twins[0])
+
+
+def header_condition(operator: Operator, value: str, header: str = "X-Team") -> Condition:
+    return Condition(ConditionField.HEADER, operator, value, header)
+
+
+@pytest.mark.parametrize(
+    ("condition", "sent", "holds"),
+    [
+        (header_condition(Operator.IS, ""), [], False), (header_condition(Operator.IS, ""), [b""], True),
+        (header_condition(Operator.IS_NOT, ""), [], True), (header_condition(Operator.GLOB, "*"), [b""], True),
+        (header_condition(Operator.GLOB, "*"), [], False), (header_condition(Operator.NOT_GLOB, "*"), [], True),
+        (header_condition(Operator.IS, "blue"), [b"red", b"BLUE"], True),
+        (header_condition(Operator.IS_NOT, "blue"), [b"red", b"blue"], False),
+        (header_condition(Operator.IS, "", ""), [b""], False),
+        (header_condition(Operator.IS, "\xe9"), [b"\xc9"], True),
+        (header_condition(Operator.IS, "blue"), [b"blue, red"], False),
+    ],
+)  # fmt: skip
+def test_it_judges_headers_that_are_empty_absent_or_repeated(
+    condition: Condition, sent: list[bytes], holds: bool
+) -> None:
+    snapshot = build_snapshot(1, NOW, [A], rules=[Rule("no", RuleAction.REJECT, (condition,))])
+    inbound = make_inbound(model="llama3", headers=[(b"x-team", value) for value in sent])
+    assert (route(snapshot, inbound, make_view()).code is ErrorCode.FORBIDDEN_BY_RULE) is holds

@@ -64,6 +64,18 @@ def test_it_keeps_open_requests_in_proportion_to_the_weights(specs: list[dict[st
     assert open_shares(candidates) == pytest.approx([weight_of(each) / total for each in candidates], rel=0.1)
 
 
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("specs", [[{"weight": 0.0}, {"weight": 0.0}], [{"priority": -5}, {"priority": -5}]])
+def test_it_shares_out_evenly_where_nobody_has_weight(policy: Policy, specs: list[dict[str, Any]]) -> None:
+    assert shares(policy, fleet(*specs)) == pytest.approx([0.5, 0.5], rel=0.1)
+
+
+def test_it_takes_a_negative_priority_for_the_lower() -> None:
+    candidates = fleet({"priority": -1}, {"priority": -100}, {"priority": 0})
+    assert shares(Policy.PRIORITY, candidates) == [0.0, 0.0, 1.0]
+    assert shares(Policy.PRIORITY, candidates[:2]) == [1.0, 0.0]
+
+
 def test_it_keeps_every_run_of_picks_close_to_the_weights() -> None:
     candidates = fleet({"weight": 3.0}, {"weight": 1.0})
     picks = [choose_endpoint(Policy.ROUND_ROBIN, candidates, {}, cursor).id for cursor in range(1000)]
