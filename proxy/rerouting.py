@@ -22,7 +22,7 @@ from msgspec.structs import replace as replace_struct
 
 from endpoints.profiles import PREFIXES
 from endpoints.rules import Condition, ConditionField, Policy, Rule, RuleAction, RuleFacts
-from endpoints.snapshot import ANTHROPIC, UNIVERSAL, Snapshot
+from endpoints.snapshot import ANTHROPIC, EMPTY, UNIVERSAL, Snapshot
 from proxy.capabilities import EMBEDDINGS, TOOLS, VISION
 from proxy.decision import Action, Decision, Plan
 from proxy.errors import OllaError, choose_shape
@@ -230,6 +230,10 @@ class Comparison:
     unreadable: int = 0  # cut by the log, or no longer an address of this server
     uncertain: int = 0
     grouped_elsewhere: int = 0
+    _may_be_uncertain: bool = False
+
+    def __post_init__(self) -> None:
+        self._may_be_uncertain = any(looks_at_unknown(each) for each in (*self.before.rules, *self.after.rules))
 
     def take(self, logged: Logged) -> Kind | None:
         """Judge one request both ways; None for one that cannot be."""
@@ -241,14 +245,17 @@ class Comparison:
         view = replace_struct(self.view, dice=throw_dice(logged.key))
         before = reroute(self.before, inbound, view, self.defaults)
         after = reroute(self.after, inbound, view, self.defaults)
-        facts = rule_facts(inbound)
         self.judged += 1
-        self.uncertain += any(turns_on_unknown(each.rules, facts) for each in (self.before, self.after))
+        self.uncertain += self._may_be_uncertain and self._turns_on_unknown(inbound)
         kind = tell_apart(before, after)
         self.tally[kind] += 1
         if kind is not Kind.SAME:
             self._note(kind, before, after, logged)
         return kind
+
+    def _turns_on_unknown(self, inbound: Inbound) -> bool:
+        facts = rule_facts(inbound)
+        return any(turns_on_unknown(each.rules, facts) for each in (self.before, self.after))
 
     def _note(self, kind: Kind, before: Fate, after: Fate, logged: Logged) -> None:
         group = self.groups.get((before, after))
@@ -260,6 +267,10 @@ class Comparison:
         group.count += 1
         if len(group.examples) < EXAMPLES:
             group.examples.append(logged)
+
+    def let_go(self) -> None:
+        """Drop the snapshots: there is nothing more to judge."""
+        self.before = self.after = EMPTY
 
     def ordered(self) -> list[Group]:
         """The groups, the largest first; newly refused before others of the same size."""

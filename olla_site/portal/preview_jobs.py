@@ -56,18 +56,24 @@ class Job:
     made: float = field(default_factory=time.monotonic)
     state: State = State.WAITING
     done: int = 0
+    total: int = field(init=False)
+    oldest: int = field(init=False)  # key of the oldest request; 0 for none
     stop: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
 
-    @property
-    def total(self) -> int:
-        """How many requests there are to judge."""
-        return len(self.logged)
+    def __post_init__(self) -> None:
+        self.total = len(self.logged)
+        self.oldest = self.logged[-1].key if self.logged else 0
 
     @property
     def is_over(self) -> bool:
         """Whether nothing will change any more."""
         return self.state in ENDED
+
+    def let_go(self) -> None:
+        """Keep what was found and drop what it was found by: requests, and pictures of the fleet."""
+        self.logged = ()
+        self.comparison.let_go()
 
 
 class PreviewDesk:
@@ -113,10 +119,11 @@ class PreviewDesk:
                 job.state = State.CANCELLED if job.stop.is_set() else State.RUNNING
                 if not job.is_over:
                     job.state = run(job)
-            except Exception:
+            except Exception:  # one preview's fault must not end the thread that works for all
                 job.state = State.FAILED
                 logger.exception("a preview of rules failed")
             finally:
+                job.let_go()
                 job.ended.set()
 
 

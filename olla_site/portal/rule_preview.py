@@ -107,7 +107,7 @@ def _show(request: HttpRequest, job: Job) -> HttpResponse:
         "report": build_report(job.comparison) if job.is_over else None,
         "sizes": SIZES,
         "is_form": job.change.step is Step.SAVE,
-        "oldest": time_of_key(job.logged[-1].key) if job.logged else None,
+        "oldest": time_of_key(job.oldest) if job.oldest else None,
     }
     name = "portal/parts/preview.html" if is_htmx(request) else "portal/rule_preview.html"
     return render(request, name, context)

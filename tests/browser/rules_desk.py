@@ -1,0 +1,48 @@
+"""Rules, aliases and a request log for a running server, written by a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.browser.desk import ROOT
+
+LONG = "-with-a-very-long-name-that-somebody-thought-was-a-good-idea-and-then-some-more"
+
+
+def fill_rules(data_dir: Path) -> None:
+    """Replace what steers requests, and log 240 of them."""
+    env = {**os.environ, "OLLA_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "olla_site.settings"}
+    subprocess.run([sys.executable, "-m", "tests.browser.rules_desk"], cwd=ROOT, env=env, check=True)
+
+
+def main() -> None:
+    """Write."""
+    import django
+
+    django.setup()
+    from endpoints.models import Endpoint, ModelAlias, RoutingRule
+    from tests.endpoints.rule_desk import LLAMA, make_rule
+    from tests.portal.test_requests_page import log
+
+    for table in (RoutingRule, ModelAlias):
+        table.objects.all().delete()
+    Endpoint.objects.filter(name="gpu-1").update(tags="gpu")
+    Endpoint.objects.filter(name="rack-7 vLLM").update(tags="spare")
+    team = {"field": "header", "header": "X-Team", "operator": "is", "value": "blue"}
+    inside = {"field": "client_network", "header": "", "operator": "is", "value": "10.1.0.0/16"}
+    make_rule(team, inside, name="blue stays inside", order=10, action="restrict", tags="gpu", message="")
+    make_rule(LLAMA, name="llama on the GPUs", order=20, action="prefer", tags="gpu", message="")
+    make_rule(name=f"trial{LONG}", order=30, action="split", tags="spare, new", percentage=10, message="")
+    make_rule(name="closed", order=40, message="Closed for the night.", enabled=False)
+    ModelAlias.objects.create(name="fast-chat", targets="llama3.3:70b\nqwen3:32b", notes="For the chat window.")
+    ModelAlias.objects.create(name="gone", targets="llama2:7b")
+    models = ("llama3.3:70b", "qwen3:32b", "fast-chat", "Qwen/Qwen3-235B-A22B-Instruct-2507-FP8", "llama9")
+    for number in range(240):
+        log(number, model=models[number % len(models)], client=f"10.1.0.{number % 7}", endpoint_id=None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Rules in a real browser: a rule is changed in the admin, previewed, saved, and stands on the page; pictures."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.chromium import find_package, open_chromium
+from tests.browser.desk import fill_fleet, open_page, screenshot_folder, signed_in
+from tests.browser.rules_desk import fill_rules
+from tests.browser.test_accessibility import RUN
+from tests.browser.test_pages import LOOKS, THREE, assert_fits
+from tests.live import LiveServer
+
+pytestmark = pytest.mark.browser
+
+
+async def test_it_previews_a_rule_from_the_admin_and_does_what_it_said():
+    with LiveServer() as server:
+        fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in THREE])
+        fill_rules(server.data_dir)
+        async with open_chromium() as browser:
+            state = await signed_in(browser, server)
+            async with open_page(browser, server, state=state) as page:
+                await wait_for_rules(page, server)
+                preview = await preview_in_admin(page)
+                await expect(preview.locator("h1")).to_have_text("If llama on the GPUs is saved like this")
+                await preview.locator("[data-kind=refused]").wait_for()
+                assert await count(preview, "refused") == 48
+                await page.get_by_role("button", name="Save", exact=True).click()
+                await page.get_by_text("was changed successfully").wait_for()
+                await page.goto(f"{server.url}/rules/")
+                await page.get_by_text("only endpoints tagged nowhere").wait_for()
+                await move_and_switch(page)
+                result = await preview_disabling(page)
+            await take_pictures(browser, server, state, result)
+
+
+async def wait_for_rules(page: Page, server: LiveServer) -> None:
+    """Until the server's picture has the tags the rules speak of."""
+    for _ in range(40):
+        await page.goto(f"{server.url}/rules/")
+        if await page.locator("#rules .place[title='gpu-1']").count():
+            return
+        await page.wait_for_timeout(250)
+    pytest.fail("the page never showed whom the rules name")
+
+
+async def preview_in_admin(page: Page) -> Page:
+    """Change the second rule in its form, without saving; the tab that tells what would change."""
+    await page.get_by_role("link", name="Edit llama on the GPUs").click()
+    await page.locator("#id_action").select_option("restrict")
+    await page.locator("#id_tags").fill("nowhere")
+    async with page.context.expect_page() as opened:
+        await page.get_by_role("button", name="Preview").click()
+    preview = await opened.value
+    await preview.wait_for_url("**/rules/preview/*/")
+    return preview
+
+
+async def count(page: Page, kind: str) -> int:
+    text = await page.locator(f"[data-kind={kind}]").inner_text()
+    return int(re.match(r"\d+", text)[0])  # type: ignore[index]
+
+
+async def move_and_switch(page: Page) -> None:
+    """The buttons of the list, without leaving the page."""
+    await page.get_by_role("button", name="Move llama on the GPUs up").click()
+    await page.get_by_text("llama on the GPUs is now before blue stays inside.").wait_for()
+    await expect(page.locator(".rule h2").first).to_contain_text("llama on the GPUs")
+    await page.get_by_role("button", name="Enable closed").click()
+    await page.get_by_text("closed is enabled.").wait_for()
+
+
+async def preview_disabling(page: Page) -> str:
+    """The menu beside a rule leads to a preview that can be made true."""
+    rule = page.locator(".rule", has_text="llama on the GPUs")
+    await rule.locator("summary").click()
+    await rule.get_by_role("button", name="it were disabled").click()
+    await page.locator("[data-kind=answered]").wait_for()
+    assert await count(page, "answered") == 48
+    found = page.url
+    await page.get_by_role("button", name="Disable the rule").click()
+    await page.get_by_text("llama on the GPUs is disabled.").wait_for()
+    return found
+
+
+async def take_pictures(browser: Any, server: LiveServer, state: Any, result: str) -> None:
+    """Every look of the pages, which fit their window and which axe finds nothing to say about."""
+    axe = (find_package("axe-core") / "axe.min.js").read_text()
+    for width, dark in LOOKS:
+        async with open_page(browser, server, width=width, dark=dark, state=state) as page:
+            look = f"{width}-{'dark' if dark else 'light'}"
+            for name, address in (("rules", f"{server.url}/rules/"), ("rule-preview", result)):
+                await page.goto(address)
+                await page.wait_for_function("document.fonts.ready")
+                await page.screenshot(path=screenshot_folder() / f"{name}-{look}.png", full_page=True)
+                await assert_fits(page)
+                if dark is (width > 1000):  # each width and each colour once
+                    await page.evaluate(axe)
+                    assert await page.evaluate(RUN) == []
