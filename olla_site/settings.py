@@ -123,7 +123,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     # Two hundred endpoints are 200 KB of table. Its padding of random length and Django's masked CSRF token keep
     # secrets of a page from being guessed by its size (BREACH).
-    "django.middleware.gzip.GZipMiddleware",
+    "olla_site.portal.middleware.GZipWholePages",
     "olla_site.portal.middleware.content_security_policy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

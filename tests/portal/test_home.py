@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from datetime import timedelta
 
@@ -128,3 +129,10 @@ def test_it_answers_unknown_addresses_in_the_same_look(admin_client):
 
     assert response.status_code == 404
     assert b"There is no such page" in response.content
+
+
+def test_it_compresses_pages(admin_client):
+    page = admin_client.get("/", headers={"accept-encoding": "gzip"})
+
+    assert page.headers["Content-Encoding"] == "gzip"
+    assert b"<!doctype html>" in gzip.decompress(page.content)
