@@ -78,7 +78,7 @@ def write_lines(told: dict[str, Any]) -> Iterator[str]:
     if told["reads_models_first"]:
         yield "Before that, the models of the endpoints would be read anew."
     for number, each in enumerate(told["tries"], 1):
-        sent = f" as {each['sends_model']}" if each["sends_model"] else ""
+        sent = f" as {each['sends_model']}" if each["sends_model"] not in {None, told["model"]} else ""
         turn = ", by turns" if each["turn"] else ""
         yield f"Try {number}: {each['endpoint']}{sent} ({each['why']}{turn})"
     if told["tries_left_out"]:
