@@ -33,6 +33,7 @@ PAGES = {
     "endpoint": "",
     "add": "/fleet/add/",
     "connect": "/connect/",
+    "playground": "/playground/?model=llama3.3:70b",
     "admin": "/admin/endpoints/endpoint/",
 }
 IN_EVERY_FLEET = {"fleet"}

@@ -24,6 +24,7 @@ PAGES = {
     "/connect/": "main h1",
     "/requests/": "main h1",
     "/explain/": "main h1",
+    "/playground/": "#send:enabled",
 }
 RUN = """async () => {
   const found = await axe.run(document, { resultTypes: ["violations"] });

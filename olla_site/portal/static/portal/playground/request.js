@@ -153,38 +153,42 @@
 
   const defined = (object) => Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
 
-  function readParameters(fields) {
+  // What the form has beside the prompt; each field's problem is noted.
+  function readParameters(fields, problems) {
+    const number = (name, rules) => attempt(problems, () => readNumber(fields, name, rules));
     return {
-      temperature: readNumber(fields, "temperature", { least: 0, like: "A number from 0 up, such as 0.7" }),
-      maxTokens: readNumber(fields, "max_tokens", { whole: true, least: 1, like: "A whole number from 1 up" }),
-      topP: readNumber(fields, "top_p", { least: 0, most: 1, like: "A number from 0 to 1, such as 0.9" }),
-      seed: readNumber(fields, "seed", { whole: true, like: "A whole number" }),
+      temperature: number("temperature", { least: 0, like: "A number from 0 up, such as 0.7" }),
+      maxTokens: number("max_tokens", { whole: true, least: 1, like: "A whole number from 1 up" }),
+      topP: number("top_p", { least: 0, most: 1, like: "A number from 0 to 1, such as 0.9" }),
+      seed: APIS[fields.api].seed ? number("seed", { whole: true, like: "A whole number" }) : undefined,
       stop: readStops(fields),
+      tools: attempt(problems, () => readTools(fields, fields.api)),
+      stream: fields.stream,
     };
   }
 
-  function buildBody(fields, turns, now) {
+  function generateBody(fields, now, set) {
+    const system = fields.system.trim() ? fields.system : undefined;
+    const images = now.images.length ? now.images.map(base64) : undefined;
+    const options = defined({
+      temperature: set.temperature, top_p: set.topP, num_predict: set.maxTokens, seed: set.seed, stop: set.stop,
+    });
+    const given = Object.keys(options).length ? options : undefined;
+    return { model: now.model, prompt: now.prompt, system, images, stream: set.stream, options: given };
+  }
+
+  function buildBody(fields, turns, now, set) {
     const { model, api } = now;
     if (api === "embeddings") return { model, input: now.prompt };
-    const stream = fields.stream;
+    if (api === "generate") return defined(generateBody(fields, now, set));
     const system = fields.system.trim() ? fields.system : undefined;
-    const set = readParameters(fields);
-    if (api === "generate") {
-      const images = now.images.length ? now.images.map(base64) : undefined;
-      const options = defined({
-        temperature: set.temperature, top_p: set.topP, num_predict: set.maxTokens, seed: set.seed, stop: set.stop,
-      });
-      const given = Object.keys(options).length ? options : undefined;
-      return defined({ model, prompt: now.prompt, system, images, stream, options: given });
-    }
-    const tools = readTools(fields, api);
-    const shared = { temperature: set.temperature, top_p: set.topP, tools, stream };
+    const shared = { temperature: set.temperature, top_p: set.topP, tools: set.tools, stream: set.stream };
     if (api === "messages") {
-      const messages = messageMessages(turns, now);
       const most = set.maxTokens ?? MESSAGES_MAX_TOKENS;
+      const messages = messageMessages(turns, now);
       return defined({ model, system, messages, max_tokens: most, stop_sequences: set.stop, ...shared });
     }
-    const usage = stream ? { include_usage: true } : undefined; // else a stream does not say how many tokens it took
+    const usage = set.stream ? { include_usage: true } : undefined; // else a stream does not say how many tokens it took
     const messages = chatMessages(turns, now, system);
     return defined({
       model, messages, max_tokens: set.maxTokens, stop: set.stop, seed: set.seed, ...shared, stream_options: usage,
@@ -231,9 +235,10 @@
       results: known.tools ? fields.results : [],
     };
     const headers = attempt(problems, () => buildHeaders(fields));
-    const body = attempt(problems, () => buildBody(fields, known.talks ? turns : [], now));
+    const set = api === "embeddings" ? {} : readParameters(fields, problems);
     const extra = attempt(problems, () => readExtra(fields));
     if (problems.length) return { request: null, problems };
+    const body = buildBody(fields, known.talks ? turns : [], now, set);
     for (const [name, value] of Object.entries(extra)) {
       if (value === null) delete body[name];
       else body[name] = value;
