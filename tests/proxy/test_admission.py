@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -309,21 +309,30 @@ def test_it_lets_fifty_of_sixty_pass_in_one_second_and_a_hundred_in_the_minute(l
     pytest.fail("sixty requests never fitted into one second")
 
 
+def left_within_a_minute(server: LiveServer, addresses: Callable[[int], Sequence[str]]) -> list[int]:
+    """What each address in turn has left, asked within one minute of the clock; `addresses` for each attempt."""
+    for attempt in range(20):
+        start = wait_for_second(least_left=5)
+        left = []
+        for address in addresses(attempt):
+            with client_of(server, address) as client:
+                left.append(int(client.ask().headers["X-RateLimit-Remaining"]))
+        if int(time.time()) // 60 == start // 60:
+            return left
+    pytest.fail("a few requests never fitted into one minute")
+
+
 def test_it_tells_two_clients_behind_one_proxy_apart(limited_server):
-    with client_of(limited_server, "198.51.100.201") as one, client_of(limited_server, "2001:db8::1") as other:
-        wait_for_second(least_left=5)
-        left = [int(each.ask().headers["X-RateLimit-Remaining"]) for each in (one, one, other)]
+    left = left_within_a_minute(limited_server, lambda n: [f"203.0.113.{n}"] * 2 + [f"2001:db8::{n + 1:x}"])
 
     assert left == [99, 98, 99]
 
 
 def test_it_does_not_believe_a_spoofed_address_of_a_stranger():
     with LiveServer(env={**SEED_LIMITS, "OLLA_TRUSTED_PROXIES": "192.0.2.1"}) as server:
-        with client_of(server, "198.51.100.1") as one, client_of(server, "198.51.100.2") as other:
-            wait_for_second(least_left=5)
-            left = [int(each.ask().headers["X-RateLimit-Remaining"]) for each in (one, other)]
+        first, second = left_within_a_minute(server, lambda _: ["198.51.100.1", "198.51.100.2"])
 
-        assert left == [99, 98]
+        assert second == first - 1
 
 
 def test_it_writes_the_client_behind_the_proxy_into_the_access_log(limited_server):
