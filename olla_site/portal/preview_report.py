@@ -96,7 +96,7 @@ def describe(fate: Fate, other: Fate) -> dict[str, Any]:
     """A fate as the table shows it beside another; the policy where they differ in it."""
     return {
         "refused": not fate.tiers,
-        "code": fate.code.replace("_", " "),
+        "code": fate.code,
         "rule": fate.rule,
         "told": fate.told,
         "tiers": [{"names": tier[:NAMES_SHOWN], "more": max(0, len(tier) - NAMES_SHOWN)} for tier in fate.tiers],

@@ -21,6 +21,7 @@ from playwright.async_api import Browser, Page, ViewportSize
 
 from tests.browser.chromium import open_chromium
 from tests.browser.desk import ROOT, fill_fleet, signed_in
+from tests.browser.rules_desk import fill_rules
 from tests.browser.test_pages import THREE, crowd
 from tests.live import LiveServer
 
@@ -32,6 +33,7 @@ PAGES = {
     "fleet": "/",
     "endpoint": "",
     "add": "/fleet/add/",
+    "rules": "/rules/",
     "connect": "/connect/",
     "playground": "/playground/?model=llama3.3:70b",
     "admin": "/admin/endpoints/endpoint/",
@@ -63,6 +65,8 @@ async def take_all(folder: Path) -> None:
             state = await signed_in(browser, server)
             for fleet, rows in FLEETS.items():
                 fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in rows])
+                if fleet == "three":
+                    fill_rules(server.data_dir)
                 await wait_for_fleet(server, len(rows))
                 for look in LOOKS:
                     await take_look(browser, server, state, folder / "pages", f"{fleet}/{look}")

@@ -54,6 +54,7 @@ async def preview_in_admin(page: Page) -> Page:
     await page.get_by_role("link", name="Edit llama on the GPUs").click()
     await page.locator("#id_action").select_option("restrict")
     await page.locator("#id_tags").fill("nowhere")
+    await page.screenshot(path=screenshot_folder() / "admin-rule.png", full_page=True)
     async with page.context.expect_page() as opened:
         await page.get_by_role("button", name="Preview").click()
     preview = await opened.value
@@ -97,6 +98,8 @@ async def take_pictures(browser: Any, server: LiveServer, state: Any, result: st
             for name, address in (("rules", f"{server.url}/rules/"), ("rule-preview", result)):
                 await page.goto(address)
                 await page.wait_for_function("document.fonts.ready")
+                if name == "rules":
+                    await page.locator(".what-if summary").nth(1).click()
                 await page.screenshot(path=screenshot_folder() / f"{name}-{look}.png", full_page=True)
                 await assert_fits(page)
                 if dark is (width > 1000):  # each width and each colour once

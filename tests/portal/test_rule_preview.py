@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, Permission
 from msgspec.structs import replace
 
 from endpoints import loading
@@ -26,7 +27,7 @@ from proxy.models import RequestLog
 from proxy.rehearsal import explain
 from proxy.rerouting import Defaults, Fate, build_logged, reroute, throw_dice
 from proxy.routing import Refresh
-from tests.endpoints.rule_desk import FILLED, LLAMA, conditions, make_rule, row_of
+from tests.endpoints.rule_desk import FILLED, LLAMA, conditions, make_rule, row_of, staff
 from tests.portal.fleet_rows import endpoint, lease, load_now
 from tests.portal.test_requests_page import log
 
@@ -212,9 +213,23 @@ def test_it_tells_what_is_wrong_with_a_form(administrator):
 
 
 def test_it_takes_a_form_of_those_alone_who_may_save_it(sign_in):
-    client = sign_in("Administrators", is_staff=False)
+    group = Group.objects.get(name="Administrators")
+    client = sign_in("Administrators")
+    group.permissions.remove(Permission.objects.get(codename="add_routingrule"))
 
-    assert client.post("/rules/preview/form/", FILLED | conditions()).status_code in (302, 403)
+    assert client.post("/rules/preview/form/", FILLED | conditions()).status_code == 403
+
+
+def test_it_offers_a_preview_in_the_form_after_saving(administrator, django_user_model):
+    rule = make_rule(LLAMA, name="r")
+    page = administrator.get(f"/admin/endpoints/routingrule/{rule.pk}/change/").content.decode()
+    clerk = staff(django_user_model, "change_routingrule")
+    administrator.force_login(clerk)
+    other = administrator.get(f"/admin/endpoints/routingrule/{rule.pk}/change/").content.decode()
+
+    # The Enter key presses the first button.
+    assert 0 < page.index('name="_save"') < page.index(f'formaction="/rules/preview/form/{rule.pk}/"')
+    assert "/rules/preview/" not in other
 
 
 def test_it_says_when_there_is_no_log(administrator):
