@@ -29,7 +29,8 @@ _HOUR_KEYS = key_at(HOUR)
 _MOST_GROUPS = 1000  # of an hour; the smallest are summed as one
 OTHER = "other"
 # Rows go in chunks, each of small steps: the clock is read after each, so that a machine that has grown slow in
-# the midst of a chunk ends it early. A chunk holds the write lock about this long, then leaves it alone as long again.
+# the midst of a chunk ends it early. A chunk holds the write lock about this long, then leaves it alone as long
+# again.
 CHUNK_SECONDS = 0.03
 _LARGEST_CHUNK, _STEP = 2000, 25
 _MOST_TRIES = 10
