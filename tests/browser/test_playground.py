@@ -340,6 +340,16 @@ async def test_it_pins_an_endpoint_and_shows_the_trace(page, backends):
     await expect(page.locator("[data-p=error]").nth(2)).to_contain_text("HTTP 503")
 
 
+async def test_it_says_when_the_session_is_another(page, backends):
+    before = len(backends[0].server.requests)
+    await page.get_by_label("Show the decision trace").check()
+    await page.context.clear_cookies()
+    await send(page, "Say hello.")
+    await expect(page.locator("[data-p=error]").first).to_contain_text("Reload it", timeout=20_000)
+    await expect(page.locator("#prompt")).to_have_value("Say hello.")
+    assert len(backends[0].server.requests) == before
+
+
 async def test_it_shows_raw_frames_and_the_request_as_code(page, server, tmp_path):
     await page.locator("#prompt").fill('It\'s $HOME `here`; "äöü"')
     await page.locator("#prompt").press("Control+Enter")

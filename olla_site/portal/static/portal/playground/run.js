@@ -21,8 +21,10 @@
     });
     const text = await answer.text();
     if (!answer.ok) {
-      const words = answer.status === 401 ? "You are signed out. Open this page in another tab, sign in, and send again." : "";
-      throw new Error(words || `No operator token: ${readErrorBody(text.trimStart().startsWith("<") ? "" : text, answer.status)}`);
+      // A page instead of JSON: the session is another one than this page was drawn for.
+      const gone = answer.status === 401 || text.trimStart().startsWith("<");
+      const words = "You signed out, or in anew, since this page was opened. Reload it to pin or to see traces.";
+      throw new Error(gone ? words : `No operator token: ${readErrorBody(text, answer.status)}`);
     }
     const { token } = JSON.parse(text);
     tokens.set(wanted, { token, until: Date.now() + TOKEN_KEPT });
