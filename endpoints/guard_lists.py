@@ -28,7 +28,8 @@ VLLM_GUARDS = _any(
     "/sleep*", "/wake_up*", "/is_sleeping*", "/v1/load_lora_adapter*", "/v1/unload_lora_adapter*",
     "/reset_*", "/start_profile*", "/stop_profile*", "/collective_rpc*", "/server_info*", "/update_weight*",
     "/start_weight*", "/finish_weight*", "/scale_elastic_ep*", "/is_scaling_elastic_ep*", "/init_weight*",
-    "/pause", "/resume", "/is_paused", "/abort_requests*",
+    "/pause", "/resume", "/is_paused", "/abort_requests*", "/start_draft_weight*", "/weight_info*",
+    "/weight_checker*", "/get_world_size*", "/fault_tolerance",
 )  # fmt: skip
 SGLANG_GUARDS = _any(
     "/flush_cache*", "/update_weight*", "/load_lora_adapter*", "/unload_lora_adapter*", "/start_profile*",
@@ -37,19 +38,35 @@ SGLANG_GUARDS = _any(
     "/get_server_info*", "/get_server_args*", "/server_info*", "/set_internal_state*", "/get_internal_state*",
     "/configure_logging*", "/start_expert_distribution*", "/stop_expert_distribution*",
     "/dump_expert_distribution*", "/open_session*", "/close_session*", "/abort_request*", "/clear_hicache*",
-    "/pause_generation*", "/continue_generation*", "/slow_down*", "/freeze_gc*",
+    "/pause_generation*", "/continue_generation*", "/slow_down*", "/freeze_gc*", "/get_remote_instance*",
+    "/remote_instance*", "/dumper",
 )  # fmt: skip
-# /slots shows other people's prompts; from /unload on they are llama-swap's, often put before llama.cpp.
+# /slots and the streams to be taken up again show what others asked; /tools runs what is built in on the server's
+# machine and /cors-proxy fetches any address from there; with several models, /models downloads and removes them.
+# From /unload on they are llama-swap's, often put before llama.cpp.
 LLAMACPP_GUARDS = (
-    *_post("/props", "/lora-adapters"),
-    *_any("/slots", "/models/load", "/models/unload", "/exit", "/unload", "/api/models/unload", "/logs",
+    *_post("/props", "/lora-adapters", "/models"),
+    Guard("DELETE", "*"),
+    *_any("/slots", "/models/load", "/models/unload", "/models/sse", "/tools", "/cors-proxy", "/v1/stream",
+          "/v1/streams", "/chat/completions/control", "/exit", "/unload", "/api/models/unload", "/logs",
           "/api/events", "/upstream"),
 )  # fmt: skip
 LEMONADE_GUARDS = tuple(
     Guard("*", f"/{version}/{action}")
     for version in ("api/v0", "api/v1", "v0", "v1")
-    for action in ("pull", "load", "unload", "delete", "install", "uninstall", "params", "log-level", "halt")
-) + _any("/internal")
+    for action in (
+        "pull",
+        "load",
+        "unload",
+        "delete",
+        "install",
+        "uninstall",
+        "params",
+        "log-level",
+        "logs",
+        "halt",
+    )
+) + _any("/internal", "/api/pull", "/api/delete", "/api/create", "/api/copy", "/api/push")  # the last as Ollama's
 # What manages a LiteLLM proxy, which is often registered as merely OpenAI-compatible.
 _KEY_MANAGEMENT = (
     "/key", "/user", "/team", "/model", "/organization", "/customer", "/end_user", "/budget", "/spend", "/global",

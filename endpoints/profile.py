@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from endpoints.answer_metrics import OPENAI_METRICS, Metrics
+from endpoints.name_patterns import OPEN_MODELS, NamePatterns
 
 AUTO = "auto"
 FIRST_BYTE_SECONDS = 300.0
@@ -101,6 +102,8 @@ class Profile:
     forward_client_auth: bool = False
     # Where its answers, whole or streamed, say what they took.
     metrics: Metrics = OPENAI_METRICS
+    # What its models' names suggest where it says nothing of them.
+    name_patterns: NamePatterns = OPEN_MODELS
 
     def serves(self, path: str) -> bool:
         """Whether the kind is known to answer a decoded path, with any base path before it."""

@@ -30,6 +30,7 @@ from endpoints.guard_lists import (
     SGLANG_GUARDS,
     VLLM_GUARDS,
 )
+from endpoints.name_patterns import EVERY_CHATS, HOSTED
 from endpoints.profile import AUTO as AUTO
 from endpoints.profile import LOADING_SECONDS
 from endpoints.profile import DetailSource as DetailSource
@@ -84,6 +85,7 @@ _ALL = (
         first_byte_timeout=LOADING_SECONDS,
         version_path="/api/version",
         metrics=OLLAMA_METRICS,
+        name_patterns=EVERY_CHATS,
     ),
     Profile(
         name="lm-studio",
@@ -109,6 +111,7 @@ _ALL = (
         loaded_at=LoadedSource.LM_STUDIO,
         first_byte_timeout=LOADING_SECONDS,
         metrics=LM_STUDIO_METRICS,
+        name_patterns=EVERY_CHATS,
     ),
     Profile(
         name="openai-compatible",
@@ -122,6 +125,7 @@ _ALL = (
         guards=OPENAI_GUARDS,
         forward_client_auth=True,
         metrics=COMPATIBLE_METRICS,
+        name_patterns=HOSTED,
     ),
     Profile(
         name="openai",
@@ -133,6 +137,7 @@ _ALL = (
         models_path="/v1/models",
         guards=OPENAI_GUARDS,
         forward_client_auth=True,
+        name_patterns=HOSTED,
     ),
     Profile(
         name="vllm",
@@ -218,6 +223,7 @@ _ALL = (
         open_paths=LITELLM_OPEN,
         forward_client_auth=True,
         metrics=LITELLM_METRICS,
+        name_patterns=HOSTED,
     ),
     Profile(
         name="llamacpp",

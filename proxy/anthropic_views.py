@@ -25,10 +25,11 @@ from proxy.expansion import READABLE, expand_body
 from proxy.forwarding import forward
 from proxy.headers import header_text
 from proxy.inbound import Inbound, RawHeaders, get_header, parse_body
+from proxy.list_parts import LocalList
 from proxy.live import live
 from proxy.relay import RelayResponse
 from proxy.stickiness import SESSION_HEADER
-from proxy.views import APIRequest, build_inbound, json_answer, require_reading
+from proxy.views import APIRequest, answer_list, build_inbound, json_answer, require_reading
 from translation.anthropic_request import AnthropicRequest, parse_count_request, parse_request
 from translation.errors import TranslationError
 from translation.mode import find_needs
@@ -121,7 +122,8 @@ async def models(request: APIRequest) -> HttpResponse:
     """`GET /v1/models`: what can be used now, in pages."""
     require_reading(request)
     entries = [entry for entry in _catalogue() if entry.available]
-    return _identify(request, json_answer(listings.anthropic_list(entries, _parse_page(request))))
+    shown, write = listings.anthropic_page(entries, _parse_page(request))
+    return _identify(request, await answer_list(LocalList(loading.current(), ANTHROPIC, shown, write)))
 
 
 _VIEWS: dict[str, Callable[[APIRequest], Awaitable[Answer]]] = {

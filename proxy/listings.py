@@ -7,14 +7,15 @@ what they can use; the unified list shows all on request.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from endpoints.listed import ModelState
+from endpoints.listed import Capability, ModelState
 from endpoints.model_facts import ModelFacts, merge_facts
+from endpoints.name_patterns import Guess, guess
 from endpoints.snapshot import Alias, EndpointRecord, ListedModel, Snapshot, fold_model
 from proxy.routing import resolve_alias
 from proxy.sieve import LiveView, is_usable
@@ -42,6 +43,22 @@ class CatalogueEntry:
     def facts(self) -> ModelFacts:
         """What is known of the model from all its listings."""
         return merge_facts(tuple(model for _, model in self.sources))
+
+    @cached_property
+    def guess(self) -> Guess:
+        """What its names suggest of that which no endpoint tells: for people and filters."""
+        facts = self.facts
+        found = [guess(endpoint.profile.name_patterns, model.name) for endpoint, model in self.sources]
+        able = {word for each in found for word in each.capabilities} if not facts.capabilities else ()
+        context = None
+        if not facts.context_length:
+            context = next((each.context_length for each in found if each.context_length), None)
+        return Guess(tuple(each.value for each in Capability if each in able), context)
+
+    @property
+    def abilities(self) -> tuple[str, ...]:
+        """What it can do: as told, else as its names suggest."""
+        return self.facts.capabilities or self.guess.capabilities
 
 
 Writer = Callable[[Iterable[CatalogueEntry]], dict[str, Any]]
@@ -191,26 +208,30 @@ class Page:
     before_id: str = ""
 
 
-def anthropic_list(entries: Iterable[CatalogueEntry], page: Page) -> dict[str, Any]:
-    """Anthropic's `GET /v1/models` (its API reference, List Models). An unknown cursor begins at the start."""
-    found = list(entries)
-    names = [fold_model(entry.name) for entry in found]
-    if page.before_id and fold_model(page.before_id) in names:
-        end = names.index(fold_model(page.before_id))
-        start = max(0, end - page.limit)
-        more = start > 0
-    else:
-        after = fold_model(page.after_id)
-        start = names.index(after) + 1 if page.after_id and after in names else 0
-        end = start + page.limit
-        more = end < len(found)
-    data = [anthropic_model(entry) for entry in found[start:end]]
-    return {
-        "data": data,
-        "has_more": more,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
+def anthropic_page(found: Sequence[CatalogueEntry], page: Page) -> tuple[Sequence[CatalogueEntry], Writer]:
+    """The entries of one page of Anthropic's `GET /v1/models` (its API reference, List Models), and what writes
+    any of them with what the page says of itself. An unknown cursor begins at the start.
+    """
+    start, end = 0, page.limit
+    before, after = _find_cursor(found, page.before_id), _find_cursor(found, page.after_id)
+    if before is not None:
+        start, end = max(0, before - page.limit), before
+    elif after is not None:
+        start, end = after + 1, after + 1 + page.limit
+    entries = found[start:end]
+    ends = {
+        "has_more": start > 0 if before is not None else end < len(found),
+        "first_id": entries[0].name if entries else None,
+        "last_id": entries[-1].name if entries else None,
     }
+    return entries, lambda some: {"data": [anthropic_model(entry) for entry in some], **ends}
+
+
+def _find_cursor(found: Sequence[CatalogueEntry], name: str) -> int | None:
+    wanted = fold_model(name)
+    if not wanted:
+        return None
+    return next((index for index, entry in enumerate(found) if fold_model(entry.name) == wanted), None)
 
 
 def anthropic_model(entry: CatalogueEntry) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def _matches(entry: CatalogueEntry, query: ModelQuery) -> bool:
     if query.model_type and (facts.model_type or ModelType.LLM) != query.model_type:
         return False
     if query.capability:
-        able = facts.capabilities or (Capability.CHAT,)
+        able = entry.abilities or (Capability.CHAT,)
         return query.capability in able
     return True
 

@@ -66,6 +66,9 @@ def unified_model(entry: CatalogueEntry, now: float) -> dict[str, Any]:
     }
     if facts.context_length:
         details["max_context_length"] = facts.context_length
+    guessed = _guessed(entry)
+    if guessed:
+        details["guessed"] = guessed
     return {
         "id": entry.name,
         "object": "model",
@@ -98,6 +101,13 @@ def unified_item(entry: CatalogueEntry, now: float) -> dict[str, Any]:
         "capabilities": list(facts.capabilities),
         "max_context_length": facts.context_length,
     }
+
+
+def _guessed(entry: CatalogueEntry) -> dict[str, Any]:
+    """What no endpoint tells and the names suggest: apart, so that nobody takes it for told."""
+    guess = entry.guess
+    words = {"capabilities": list(guess.capabilities), "max_context_length": guess.context_length}
+    return {name: value for name, value in words.items() if value}
 
 
 def _names(entry: CatalogueEntry) -> list[str]:

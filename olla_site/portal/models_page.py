@@ -93,7 +93,7 @@ async def models(request: HttpRequest) -> HttpResponse:
         "chosen": chosen,
         "sorts": SORTS.items(),
         "families": _choices(entry.facts.family for entry in entries),
-        "abilities": _choices(ability for entry in entries for ability in entry.facts.capabilities),
+        "abilities": _choices(ability for entry in entries for ability in entry.abilities),
         "endpoints": [(each.id, each.name) for each in snapshot.endpoints[:500]],
         "drift": drift[:PAGE],
         "older": _link(chosen, number + 1) if number * PAGE < len(found) else "",
@@ -119,6 +119,8 @@ async def model(request: HttpRequest, name: str) -> HttpResponse:
         "facts": facts,
         "size": write_size(facts.total_size) if facts.total_size else "",
         "context_length": write_count(facts.context_length),
+        "guess": entry.guess,
+        "guessed_context": write_guess(entry.guess.context_length),
         "places": [draw_place(entry, endpoint, listed) for endpoint, listed in entry.sources],
         "names": sorted({listed.name for _, listed in entry.sources} | {entry.name}),
         "aliases": _aliases_of(snapshot, entry),
@@ -150,7 +152,7 @@ def choose(entries: list[CatalogueEntry], chosen: dict[str, str]) -> list[Catalo
     if family := chosen.get("family"):
         found = [entry for entry in found if entry.facts.family == family]
     if ability := chosen.get("can"):
-        found = [entry for entry in found if ability in entry.facts.capabilities]
+        found = [entry for entry in found if ability in entry.abilities]
     if endpoint := chosen.get("endpoint"):
         found = [entry for entry in found if any(str(each.id) == endpoint for each, _ in entry.sources)]
     now = chosen.get("now")
@@ -193,10 +195,10 @@ def draw(entry: CatalogueEntry, drifting: set[str]) -> Row:
         family=facts.family,
         parameters=facts.parameter_size,
         quantization=facts.quantization,
-        context=write_count(facts.context_length),
+        context=write_count(facts.context_length) or write_guess(entry.guess.context_length),
         size=_largest(entry),
         kind=facts.model_type,
-        capabilities=facts.capabilities,
+        capabilities=facts.capabilities or tuple(f"{word}?" for word in entry.guess.capabilities),
         places=tuple(places[:PLACES_SHOWN]),
         places_left_out=max(0, len(places) - PLACES_SHOWN),
         usable=entry.available,
@@ -246,6 +248,11 @@ def write_count(value: int | None) -> str:
     if value % 1024 == 0:
         return f"{value // 1024}k"
     return f"{value / 1000:.0f}k" if value >= 10_000 else str(value)
+
+
+def write_guess(value: int | None) -> str:
+    """A context length that only the model's name suggests; empty for none."""
+    return f"~{write_count(value)}" if value else ""
 
 
 def _largest(entry: CatalogueEntry) -> str:

@@ -143,7 +143,7 @@ async def open_site(
 
 def main(endpoints: list[dict[str, Any]]) -> None:
     """Write endpoints, an administrator and a session."""
-    seed.main(endpoints)
+    seed.main(endpoints, [])
     from importlib import import_module
 
     from django.conf import settings

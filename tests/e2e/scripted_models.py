@@ -273,9 +273,13 @@ class ScriptedThread:
         self._thread.start()
         self._run(self.backend.__aenter__())
 
+    def stop(self) -> None:
+        """End every connection and listen no more."""
+        self._run(self.backend.stop())
+
     def close(self) -> None:
         """End every connection and the thread."""
-        self._run(self.backend.stop())
+        self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(30)
         self._loop.close()

@@ -84,6 +84,18 @@ def test_it_filters_and_sorts(viewer, fields, expected):
     assert names(read(viewer, **fields)) == expected
 
 
+def test_it_marks_what_names_suggest(viewer):
+    lease()
+    told = endpoint("one", "told-vision", "llama-3.1-vision")
+    note(told, "told-vision", capabilities=["tools"], context_length=8192)
+    assert names(read(viewer, can="vision")) == ["llama-3.1-vision"]
+    text = read(viewer)
+    assert "chat?, vision?" in text
+    assert "~128k" in text
+    assert "tools?" not in text
+    assert read(viewer, "/models/llama-3.1-vision").count("(guessed from the name)") == 2
+
+
 def test_it_pages_through_many(viewer):
     lease()
     endpoint("one", *(f"m{number:04}" for number in range(PAGE + 5)))

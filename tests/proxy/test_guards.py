@@ -32,20 +32,27 @@ GUARDED: dict[str, list[tuple[str, str]]] = {
         ("POST", "/reset_prefix_cache"), ("POST", "/v1/unload_lora_adapter"), ("POST", "/collective_rpc"),
         ("GET", "/server_info"), ("POST", "/pause"),
         ("POST", "/reset_encoder_cache"), ("POST", "/update_weights"), ("POST", "/scale_elastic_ep"),
+        ("POST", "/weight_checker"), ("POST", "/start_draft_weight_update"), ("POST", "/fault_tolerance/apply"),
+        ("GET", "/weight_info"),
     ],
     "vllm-mlx": [("POST", "/sleep"), ("POST", "/v1/load_lora_adapter")],
     "sglang": [
         ("GET", "/flush_cache"), ("POST", "/flush_cache"), ("POST", "/update_weights_from_disk"),
         ("POST", "/load_lora_adapter"), ("POST", "/release_memory_occupation"), ("GET", "/get_server_info"),
         ("POST", "/abort_request"), ("PUT", "/hicache/storage-backend"), ("POST", "/set_internal_state"),
+        ("GET", "/get_remote_instance_transfer_engine_info"),
     ],
     "llamacpp": [
         ("POST", "/props"), ("POST", "/slots/0"), ("GET", "/slots"), ("POST", "/lora-adapters"),
         ("POST", "/models/load"), ("POST", "/models/unload"), ("GET", "/unload"), ("GET", "/upstream/m/slots"),
+        ("POST", "/models"), ("DELETE", "/models"), ("GET", "/models/sse"), ("POST", "/tools"), ("GET", "/tools"),
+        ("GET", "/cors-proxy"), ("POST", "/cors-proxy"), ("GET", "/v1/stream"), ("POST", "/v1/streams/lookup"),
+        ("POST", "/v1/chat/completions/control"),
     ],
     "lemonade": [
         ("POST", "/api/v1/pull"), ("POST", "/api/v1/load"), ("POST", "/api/v1/unload"), ("POST", "/api/v1/delete"),
         ("POST", "/v1/params"), ("POST", "/api/v0/install"), ("POST", "/internal/shutdown"),
+        ("POST", "/api/pull"), ("DELETE", "/api/delete"), ("GET", "/api/v1/logs/stream"),
     ],
     "litellm": [
         ("POST", "/key/generate"), ("GET", "/key/info"), ("POST", "/user/new"), ("GET", "/v1/model/info"),

@@ -93,7 +93,14 @@ async def door() -> AsyncIterator[Transport]:
 
 def test_it_has_a_fixture_of_every_kind() -> None:
     assert {*KINDS, "openai"} == set(PROFILES)  # OpenAI itself answers as what is compatible with it
-    assert all(read_fixture(kind)["server"] for kind in KINDS)
+
+
+def test_the_docs_name_the_version_of_every_fixture() -> None:
+    text = (FOLDER.parents[2] / "docs" / "compatibility.md").read_text()
+    for kind in KINDS:
+        server = read_fixture(kind)["server"]
+        assert any(letter.isdigit() for letter in server), kind
+        assert f"| {kind} | {server} |" in text
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,7 +11,7 @@ from endpoints.snapshot import Alias, ListedModel, build_snapshot
 from proxy.errors import OllaError
 from proxy.listings import build_catalogue, ollama_tags, openai_list
 from proxy.model_query import choose_entries, parse_query, write_models
-from proxy.native_lists import FORMATS, docker_model_runner, lemonade, lm_studio_v0, lm_studio_v1
+from proxy.native_lists import FORMATS, docker_model_runner, lemonade, lm_studio_v0, lm_studio_v1, vllm
 from proxy.unified_list import build_unified, find_entry, unified_item, unified_list, write_size
 from tests.proxy.builders import NOW, make_endpoint, make_snapshot, make_view
 
@@ -184,6 +184,24 @@ def test_it_hides_what_cannot_be_used_unless_told() -> None:
         "include_unavailable=1": ["meta-llama-3.1-8b-instruct"],
         "available=false": ["meta-llama/Llama-3.1-8B-Instruct"],
     }
+
+
+def test_it_tells_guesses_apart_and_filters_by_them() -> None:
+    models = [
+        ListedModel("org/Llama-3.1-8B-Vision-Instruct"), ListedModel("told-vision", capabilities=("tools",)),
+        ListedModel("plain"),
+    ]  # fmt: skip
+    snapshot = build_snapshot(1, 0.0, [make_endpoint("a", "vllm", models=models)])
+    entries = build_unified(snapshot, make_view())
+    by_id = {each["id"]: each["olla"] for each in unified_list(entries, 0.0)["data"]}
+    guessed = by_id["org/Llama-3.1-8B-Vision-Instruct"]
+    assert (guessed["capabilities"], guessed.get("max_context_length")) == ([], None)
+    assert guessed["guessed"] == {"capabilities": ["chat", "vision"], "max_context_length": 131072}
+    assert [name for name, each in by_id.items() if "guessed" in each] == ["org/Llama-3.1-8B-Vision-Instruct"]
+    chosen = choose_entries(entries, parse_query({"capability": "vision"}))
+    assert [entry.name for entry in chosen] == ["org/Llama-3.1-8B-Vision-Instruct"]
+    # Clients that read other shapes take what is there for told.
+    assert [each["max_model_len"] for each in vllm(entries)["data"]] == [None] * 3
 
 
 @pytest.mark.parametrize("query", [{"format": "xml"}, {"type": "x"}, {"capability": "x"}, {"available": "yes"}])
