@@ -109,7 +109,7 @@ def test_any_name_reaches_all_of_them(fleet: Fleet) -> None:
 def test_models_follow_what_the_backend_has(tmp_path: Path) -> None:
     """Deleted there: gone here at the next discovery. Backend gone: listed as unavailable, 503 and not 404."""
     two, one = ([{"name": name} for name in names] for names in (("a:1b", "b:1b"), ("a:1b",)))
-    script = {
+    script: dict[str, Any] = {
         "/": Reply(200),
         "/api/tags": [json_reply({"models": each}) for each in (two, one)],
         "*": json_reply({}),
