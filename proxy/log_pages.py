@@ -2,8 +2,8 @@
 
     fetch(rows, Cursor(before=key), size, search)
 
-Each page is two steps in one statement: the keys are found by walking an index from the cursor, then only as many
-rows are read as are shown. A search is up to three such walks, each bounded.
+Each page is two steps: the keys are found by walking an index from the cursor, then only as many
+rows are read as are shown. A search is several such walks, each bounded: one for each model whose name begins so.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from proxy.models import RequestLog
 
@@ -52,14 +53,31 @@ def _parse_key(text: str | None) -> int | None:
 
 def fetch(rows: Rows, cursor: Cursor, size: int, search: str = "", *, whole: bool = False) -> list[RequestLog]:
     """At most `size` rows at the cursor, newest first; with every column where `whole`."""
-    found = [cursor.cut(each, size).values("id") for each in _narrow(rows, search)]
-    chosen = Q()
-    for keys in found:
-        chosen |= Q(id__in=keys)
-    page = RequestLog.objects.filter(chosen)
+    page = RequestLog.objects.filter(id__in=_find_keys(_narrow(rows, search), cursor, size))
     if not whole:
         page = page.defer(*_UNSHOWN)
-    return sorted(Cursor(after=cursor.after).cut(page, size), key=lambda row: -row.pk)
+    return sorted(page, key=lambda row: -row.pk)
+
+
+def _find_keys(walks: list[Rows], cursor: Cursor, size: int) -> list[int]:
+    """The keys of a page: of what each walk finds next to the cursor, the nearest.
+
+    A compound of walks: as alternatives of one condition, SQLite would try them all on every row.
+    """
+    parts: list[str] = []
+    values: list[Any] = []
+    for each in walks:
+        try:
+            sql, parameters = cursor.cut(each, size).values("id").query.sql_with_params()
+        except EmptyResultSet:
+            continue
+        parts.append(f"SELECT * FROM ({sql}) AS walk")  # noqa: S608 - built by Django
+        values += parameters
+    if not parts:
+        return []
+    with connection.cursor() as asking:
+        asking.execute(" UNION ".join(parts), values)
+        return sorted((key for (key,) in asking.fetchall()), reverse=cursor.after is None)[:size]
 
 
 def _narrow(rows: Rows, search: str) -> list[Rows]:
@@ -70,21 +88,24 @@ def _narrow(rows: Rows, search: str) -> list[Rows]:
     search = search.strip()[:200]
     if not search:
         return [rows]
-    return [
-        rows.filter(request_id=search),
-        rows.filter(client=search),
-        rows.filter(model__gte=search, model__lt=search + _LAST_CHARACTER),
-    ]
+    exact = [rows.filter(request_id=search), rows.filter(client=search)]
+    names = known_models(MOST_MODELS + 1, search)
+    if len(names) <= MOST_MODELS:
+        # Each name's newest rows lie together in the index; those of a range of names would all have to be sorted.
+        return [*exact, *(rows.filter(model=name) for name in names)]
+    return [*exact, rows.filter(model__gte=search, model__lt=search + _LAST_CHARACTER)]
 
 
-def known_models(most: int = MOST_MODELS) -> list[str]:
-    """Names of models in the log, in order; one step along the index for each."""
+def known_models(most: int = MOST_MODELS, prefix: str = "") -> list[str]:
+    """Names of models in the log that begin so, in order; one step along the index for each."""
     column, table = "model", connection.ops.quote_name(RequestLog._meta.db_table)
     query = (
-        f"WITH RECURSIVE names(name) AS (SELECT MIN({column}) FROM {table} WHERE {column} > '' UNION ALL "  # noqa: S608
-        f"SELECT (SELECT MIN({column}) FROM {table} WHERE {column} > names.name) FROM names "
+        f"WITH RECURSIVE names(name) AS (SELECT MIN({column}) FROM {table} "  # noqa: S608
+        f"WHERE {column} > '' AND {column} >= %s AND {column} < %s UNION ALL "
+        f"SELECT (SELECT MIN({column}) FROM {table} WHERE {column} > names.name AND {column} < %s) FROM names "
         "WHERE names.name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL LIMIT %s"
     )
+    end = prefix + _LAST_CHARACTER
     with connection.cursor() as cursor:
-        cursor.execute(query, [most])
+        cursor.execute(query, [prefix, end, end, most])
         return [name for (name,) in cursor.fetchall()]

@@ -133,8 +133,8 @@ def test_it_is_quick_at_any_size(admin_client: Client, long_form: bool) -> None:
         assert not [each for each in seen.captured_queries if "COUNT(" in each["sql"].upper()]
         slowest = max(slowest, (str(query), spent), key=lambda each: each[1])
     print("slowest admin page:", slowest)
-    assert len(counts) == 1
-    assert counts.pop() <= 10
+    assert max(counts) - min(counts) <= 2  # a search asks which models it may mean; an empty page reads no rows
+    assert max(counts) <= 10
     assert slowest[1] < SLOW
     assert admin_client.get(reverse(LIST), {"q": "rare%_"}).context["cl"].result_count == 1
 
@@ -247,10 +247,22 @@ async def test_it_stops_exporting_when_the_reader_leaves(transactional_db: None)
     assert running_tasks() == before
 
 
+def test_it_searches_however_many_models_begin_so(db: None) -> None:
+    fill(make_record(START + number, model=f"many-{number % 60}") for number in range(120))
+    fill(make_record(START + 200 + number, model=f"few-{number % 3}") for number in range(9))
+    rows = RequestLog.objects.all()
+    assert [row.model for row in fetch(rows, Cursor(), 3, "many")] == ["many-59", "many-58", "many-57"]
+    assert [row.model for row in fetch(rows, Cursor(), 4, "few")] == ["few-2", "few-1", "few-0", "few-2"]
+    middle = fetch(rows, Cursor(), 4, "few")[-1].pk
+    assert [row.model for row in fetch(rows, Cursor(after=middle), 2, "few")] == ["few-1", "few-0"]
+
+
 def test_it_walks_the_names_of_models(db: None) -> None:
     assert known_models() == []
     fill(make_traffic(100, START, START + 1))
     assert known_models() == [f"model-{number}" for number in range(10)]
+    assert known_models(prefix="model-3") == ["model-3"]
+    assert known_models(prefix="nodel") == known_models(prefix="model-%") == []
     assert known_models(3) == ["model-0", "model-1", "model-2"]
 
 
