@@ -102,7 +102,7 @@ def test_it_stays_light_with_many_models_of_long_names(user, django_assert_max_n
     with django_assert_max_num_queries(8):
         content = user.get("/playground/").content
 
-    assert len(content) < 160_000
+    assert len(content) < 100_000
     assert len(offered(content.decode(), "model-names")) > 30
 
 
