@@ -59,6 +59,7 @@ async def test_it_tells_a_whole_answer(proxy: Proxy, records: list[RequestRecord
         "good",
         "",
     )
+    assert attempt.ms is not None
     assert 0 <= attempt.began_ms <= attempt.began_ms + attempt.ms <= record.seconds * 1000
     trace = build_trace(record)
     assert (trace["action"], trace["strategy"], trace["reason"]) == ("routed", "strict", "model_found")

@@ -229,7 +229,8 @@ async def run(proxy, settings, long_form):
     parts = [name for name in ACTS for _ in range(SHARES.get(name, 1)) if not ACTS[name].queues]
     plan = parts * -(-(5000 if long_form else 500) // len(parts))
     random.Random(4).shuffle(plan)
-    journal, alone, gate, told = Journal(10_000), asyncio.Lock(), Gate(), {}
+    told: dict[Any, Any] = {}
+    journal, alone, gate = Journal(10_000), asyncio.Lock(), Gate()
     subscribe(journal.note)
     async with (
         ScriptedBackend(be_first) as first, ScriptedBackend(json_reply(COMPLETION)) as second,
@@ -290,7 +291,7 @@ def check_totals(run, system, samples):
     assert system["total_failures"] == failed == samples["olla_failures_total", ()]
     for field, outcome in COUNTERS.items():
         assert system[field] == (run.count(outcome=outcome) if outcome else run.acts.total()), field
-    causes = Counter()
+    causes: Counter[str] = Counter()
     for name, number in run.acts.items():
         if ACTS[name].cause:
             causes[ACTS[name].cause] += number
@@ -302,8 +303,7 @@ def check_totals(run, system, samples):
             wanted = run.count(path=path, outcome=outcome)
             key = ("olla_request_outcomes_total", (("outcome", outcome.value), ("provider", provider)))
             assert samples.get(key, 0) == wanted
-        key = ("olla_request_duration_seconds_count", (("provider", provider),))
-        assert samples[key] == run.count(path=path)
+        assert samples["olla_request_duration_seconds_count", (("provider", provider),)] == run.count(path=path)
     assert samples["olla_total_traffic_bytes", ()] == run.body_bytes
     for reason in ("status_503", "nothing_received"):
         wanted = sum(number for name, number in run.acts.items()
@@ -438,7 +438,7 @@ def test_it_counts_an_alias_and_any_spelling_as_the_model_that_was_sent():
 
 def test_it_counts_a_model_nobody_could_answer_for_under_its_name_once_that_is_known():
     tallies = Tallies()
-    failed = {"attempts": [], "answered": None, "sent_model": None, "status": 503}
+    failed: dict[str, Any] = {"attempts": [], "answered": None, "sent_model": None, "status": 503}
     failed["outcome"] = Outcome.BACKEND_ERROR
     tallies.note(record(**failed))
     tallies.note(record())
