@@ -67,7 +67,7 @@ class EndpointAdmin(DetectDesk, EndpointActions, _EndpointAdmin):
     """Endpoints: what operators edit, beside what the prober found."""
 
     form = EndpointForm
-    list_display = ("name", "live_status", "kind", "model_count", "in_flight", "latency", "priority", "probes")
+    list_display = ("name", "live_status", "kind", "model_count", "in_flight", "priority", "probes")
     list_filter = ("state", "health__status", "backend_type", "auth_type")
     list_select_related = ("health",)
     list_per_page = 100
@@ -193,7 +193,6 @@ class EndpointAdmin(DetectDesk, EndpointActions, _EndpointAdmin):
         """Requests open to it in this process."""
         return in_flight_of(endpoint.pk)
 
-    @admin.display(description="latency", ordering="health__latency_ms")
     def latency(self, endpoint: Endpoint) -> str:
         milliseconds = health_of(endpoint).latency_ms
         return "-" if milliseconds is None else f"{milliseconds:.0f} ms"
@@ -202,7 +201,10 @@ class EndpointAdmin(DetectDesk, EndpointActions, _EndpointAdmin):
     def probes(self, endpoint: Endpoint) -> SafeString:
         health = health_of(endpoint)
         return format_html(
-            '{}<span class="olla-sub">{}</span>', render_time(health.last_checked), render_time(health.next_check)
+            '{}<span class="olla-sub">{}</span><span class="olla-sub">{}</span>',
+            render_time(health.last_checked),
+            self.latency(endpoint),
+            render_time(health.next_check),
         )
 
     # ------------------------------------------------------------------------------------------------ form

@@ -101,6 +101,7 @@ def tell(told: dict[str, Any]) -> dict[str, Any]:
     """The explanation with words in the place of its codes, endpoints in the order they matter."""
     told = dict(told)
     told["stage_words"] = STAGES[told["stage"]]
+    told["reason_words"] = (told.get("reason") or "").replace("_", " ")
     if "endpoints" not in told:
         return told
     why = {each["endpoint"]: WHY[each["why"]] for each in told["tries"]}

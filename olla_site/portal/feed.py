@@ -33,7 +33,7 @@ SLOW = 1.0  # seconds a page may take to be told
 FRESH = 0.9  # a picture younger than this is good enough for one who asks
 Listener = Callable[[str], Awaitable[None]]
 # What a page on the wire needs of a row; the rest is drawn by the server and changes with the shape.
-_DRAWN = frozenset({"id", "name", "url", "kind", "tags", "priority"})
+_DRAWN = frozenset({"id", "name", "url", "kind", "version", "tags", "priority"})
 
 
 class Feed:

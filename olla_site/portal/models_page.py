@@ -14,6 +14,7 @@ from django.urls import reverse
 from endpoints import loading
 from endpoints.drift import build_drift
 from endpoints.listed import ModelState
+from endpoints.quantities import normalize_quantization
 from endpoints.snapshot import EndpointRecord, ListedModel, Snapshot, fold_model
 from olla_site.portal.access import page
 from olla_site.portal.navigation import find_pages
@@ -117,6 +118,8 @@ async def model(request: HttpRequest, name: str) -> HttpResponse:
     context = {
         "entry": entry,
         "facts": facts,
+        "parameters": write_parameters(facts.parameter_size),
+        "quantization": _said_quantization(entry),
         "size": write_size(facts.total_size) if facts.total_size else "",
         "context_length": write_count(facts.context_length),
         "guess": entry.guess,
@@ -193,8 +196,8 @@ def draw(entry: CatalogueEntry, drifting: set[str]) -> Row:
         aliases=tuple(names[:NAMES_SHOWN]),
         aliases_left_out=max(0, len(names) - NAMES_SHOWN),
         family=facts.family,
-        parameters=facts.parameter_size,
-        quantization=facts.quantization,
+        parameters=write_parameters(facts.parameter_size),
+        quantization=_said_quantization(entry),
         context=write_count(facts.context_length) or write_guess(entry.guess.context_length),
         size=_largest(entry),
         kind=facts.model_type,
@@ -253,6 +256,18 @@ def write_count(value: int | None) -> str:
 def write_guess(value: int | None) -> str:
     """A context length that only the model's name suggests; empty for none."""
     return f"~{write_count(value)}" if value else ""
+
+
+def write_parameters(size: str) -> str:
+    """A number of parameters with its unit as people write it: `70.6B`."""
+    return size.upper() if size[:1].isdigit() else size
+
+
+def _said_quantization(entry: CatalogueEntry) -> str:
+    """The quantisation as an endpoint writes it: the catalogue's own spelling is for comparing."""
+    folded = entry.facts.quantization
+    said = (listed.quantization for _, listed in entry.sources)
+    return next((text for text in said if text and normalize_quantization(text) == folded), folded)
 
 
 def _largest(entry: CatalogueEntry) -> str:

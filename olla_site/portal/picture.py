@@ -37,7 +37,7 @@ from proxy.live import DEMOTION_SECONDS, live
 
 NONE = "\N{EN DASH}"
 LATE_SECONDS = 15.0  # a snapshot older than this is worth a warning
-LONGEST_REASON = 300  # characters of an error that go into the page; the endpoint's own page has all of it
+LONGEST_REASON = 160  # characters of an error that go into the page; the endpoint's own page has all of it
 FAILED_HERE = "A request to it failed a moment ago; it is left out until the prober has looked again."
 # Worst first: how the table is ordered before anybody sorts it.
 _RANKS = {Tone.BAD: 0, Tone.WARN: 1, Tone.QUIET: 2, Tone.GOOD: 3}
@@ -50,6 +50,7 @@ class Row(msgspec.Struct, frozen=True):
     name: str
     url: str
     kind: str
+    version: str
     tags: str
     priority: int
     label: str
@@ -133,7 +134,7 @@ def draw(snapshot: Snapshot, probes: Mapping[int, Probe], prober: ProberState, n
     """The picture of a snapshot with what this process counted."""
     rows = [draw_row(each, probes.get(each.id), prober.seen, now) for each in snapshot.endpoints]
     rows.sort(key=lambda row: row.rank)  # stable: priority and name within
-    drawn = repr(sorted((r.id, r.name, r.url, r.kind, r.tags, r.priority) for r in rows))
+    drawn = repr(sorted((r.id, r.name, r.url, r.kind, r.version, r.tags, r.priority) for r in rows))
     shape = f"{zlib.crc32(drawn.encode()):08x}"
     return Picture(shape, _summary(snapshot, rows, prober, now), tuple(rows))
 
@@ -150,7 +151,7 @@ def draw_row(endpoint: EndpointRecord, probe: Probe | None, seen: datetime | Non
     rank = _RANKS[badge.tone] if state is OperatorState.ACTIVE else 2
     return Row(
         id=endpoint.id, name=endpoint.name, url=endpoint.url, kind=describe_record_kind(endpoint),
-        tags=", ".join(sorted(endpoint.tags)), priority=endpoint.priority,
+        version=endpoint.server_version, tags=", ".join(sorted(endpoint.tags)), priority=endpoint.priority,
         label=badge.label, tone=badge.tone, stale=badge.stale, ready=badge.routable and breaker != "open",
         reason=badge.reason[:LONGEST_REASON],
         state=state_badge.label if state_badge else "", state_reason=state_badge.reason if state_badge else "",

@@ -14,6 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 
+from endpoints import loading
 from endpoints.conf import conf
 from endpoints.models import Endpoint
 from endpoints.status_text import Tone
@@ -88,14 +89,15 @@ def one_request(request: HttpRequest, key: int) -> HttpResponse:
         "log": row,
         "decision": describe_trace(trace) if trace else [],
         "bars": draw_waterfall(notes, row.total_ms, row.first_byte_ms),
-        "metrics": sorted(metrics.items()),
+        "metrics": sorted((name, value) for name, value in metrics.items() if name != "model"),
+        "endpoint_page": endpoint_page(row.endpoint_id),
         "explain": _explain_link(row),
         "others": [
-            (f"{name} {value}", _link({field: value}))
-            for name, field, value in (
-                ("of the client", "q", row.client),
-                ("for the model", "model", row.model),
-                ("at the endpoint", "endpoint", str(row.endpoint_id or "")),
+            (f"{name} {shown}", _link({field: value}))
+            for name, shown, field, value in (
+                ("of the client", row.client, "q", row.client),
+                ("for the model", row.model, "model", row.model),
+                ("at", row.endpoint, "endpoint", str(row.endpoint_id or "")),
             )
             if value
         ],
@@ -111,6 +113,11 @@ def find_request(request: HttpRequest, request_id: str) -> HttpResponse:
         raise Http404
     answer: HttpResponse = one_request(request, found)
     return answer
+
+
+def endpoint_page(pk: int | None) -> str:
+    """The address of an endpoint's own page; empty when it is gone."""
+    return reverse("portal:endpoint", args=[pk]) if pk in loading.current().by_id else ""
 
 
 def read_filters(values: QueryDict) -> dict[str, str]:

@@ -117,15 +117,27 @@ def main(rows: list[dict[str, Any]]) -> None:
     import django
 
     django.setup()
+    from django.db import transaction
     from django.utils import timezone
 
-    from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, ProberLease
+    from endpoints.models import Endpoint, ProberLease
 
     now = timezone.now()
     Endpoint.objects.all().delete()
     ProberLease.objects.update_or_create(
         pk=1, defaults={"holder": "test", "renewed_at": now, "expires_at": now + timedelta(days=1)}
     )
+    with transaction.atomic():
+        write(rows)
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """The rows, their health and models."""
+    from django.utils import timezone
+
+    from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth
+
+    now = timezone.now()
     for row in rows:
         health, models = row.pop("health", {}), row.pop("models", [])
         endpoint = Endpoint.objects.create(**row)
@@ -136,7 +148,8 @@ def main(rows: list[dict[str, Any]]) -> None:
             status_since=now - timedelta(seconds=health.pop("for", 5000)),
             **health,
         )
-        DiscoveredModel.objects.bulk_create(DiscoveredModel(endpoint=endpoint, name=name) for name in models)
+        facts = [{"name": model} if isinstance(model, str) else model for model in models]
+        DiscoveredModel.objects.bulk_create(DiscoveredModel(endpoint=endpoint, **each) for each in facts)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""`make screenshots`: every page, light and dark, phone and desktop, with no, three and 200 endpoints.
+"""`make screenshots`: every page, light and dark, phone, desktop and wall, with no, three and 200 endpoints.
 
-The README's picture is taken of the running demo with some traffic, the others of a server with made-up endpoints.
-`python -m tests.browser.take_pictures FOLDER` writes somewhere else.
+The picture the documentation shows is taken of the running demo and goes to docs/images; the others are to look at
+and go to docs/images/pages, which is not kept. `python -m tests.browser.take_pictures FOLDER [PART OF A NAME]`
+writes somewhere else.
 """
 
 from __future__ import annotations
@@ -15,37 +16,48 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from playwright.async_api import Browser, Page, ViewportSize
 
+from tests.browser import scenes
 from tests.browser.chromium import open_chromium
 from tests.browser.desk import ROOT, fill_fleet, signed_in
 from tests.browser.rules_desk import fill_rules
-from tests.browser.test_pages import THREE, crowd
 from tests.live import LiveServer
 
 FOLDER = ROOT / "docs" / "images"
 FIRST = "first-page.png"
-FLEETS: dict[str, list[dict[str, Any]]] = {"empty": [], "three": THREE, "many": crowd(200)}
-# Name -> address; one in a fleet of three is enough where the fleet is not what is shown.
+EXPLAIN = "/explain/?path=/olla/openai/v1/chat/completions&model="
+# Name -> address, {id} is an endpoint's, {model} a model's, {request} a request's that was tried twice.
 PAGES = {
     "fleet": "/",
-    "endpoint": "",
-    "add": "/fleet/add/",
+    "endpoint": "/fleet/{id}/",
+    "models": "/models/",
+    "model": "/models/{model}",
+    "requests": "/requests/",
+    "request": "/requests/id/{request}/",
+    "explain": EXPLAIN + "{model}",
     "rules": "/rules/",
     "connect": "/connect/",
     "playground": "/playground/?model=llama3.3:70b",
+    "add": "/fleet/add/",
     "admin": "/admin/endpoints/endpoint/",
 }
-IN_EVERY_FLEET = {"fleet"}
+# Fleets other than that of three show no more than these.
+PAGES_OF = {
+    "empty": {"fleet", "models", "requests", "explain", "connect", "admin"},
+    "many": {"fleet", "endpoint", "models", "model", "explain", "connect", "admin"},
+}
 LOOKS: dict[str, tuple[ViewportSize, bool]] = {
     "desktop-light": ({"width": 1280, "height": 800}, False),
     "desktop-dark": ({"width": 1280, "height": 800}, True),
     "phone-light": ({"width": 360, "height": 780}, False),
     "phone-dark": ({"width": 360, "height": 780}, True),
+    "wall-light": ({"width": 2560, "height": 1300}, False),
 }
-SETTLE = 2500  # milliseconds: the feed has spoken, charts are drawn
+SETTLE = 1500  # milliseconds: the feed has spoken, charts are drawn
 PORT = 40114  # the one people will see
 READY = "The demo is ready"
 REQUESTS = 36  # below what one client may send a minute
@@ -55,57 +67,67 @@ def main() -> None:
     """Take them all."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     (folder / "pages").mkdir(parents=True, exist_ok=True)
-    asyncio.run(take_all(folder))
+    asyncio.run(take_all(folder, sys.argv[2] if len(sys.argv) > 2 else ""))
 
 
-async def take_all(folder: Path) -> None:
-    """Every page in every look, then the README's."""
-    async with open_chromium("--hide-scrollbars") as browser:
+async def take_all(folder: Path, part: str) -> None:
+    """Every page in every look whose name has the part, then the README's."""
+    async with open_chromium("--hide-scrollbars") as browser, scenes.backends() as three:
         with LiveServer() as server:
             state = await signed_in(browser, server)
-            for fleet, rows in FLEETS.items():
-                fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in rows])
+            for fleet, rows in (("empty", []), ("many", scenes.crowd(200, 10)), ("three", three)):
+                if not any(part in f"{page}-{fleet}-{look}.png" for page in PAGES for look in LOOKS):
+                    continue
+                await asyncio.to_thread(fill_fleet, server.data_dir, scenes.fleet(rows))
                 if fleet == "three":
-                    fill_rules(server.data_dir)
+                    await asyncio.to_thread(fill_rules, server.data_dir)
                 await wait_for_fleet(server, len(rows))
+                ids = await scenes.traffic(server.url) if fleet == "three" else []
                 for look in LOOKS:
-                    await take_look(browser, server, state, folder / "pages", f"{fleet}/{look}")
-        await take_demo(browser, folder / FIRST)
+                    await take_look(browser, server, state, folder / "pages", (fleet, look, part, ids))
+        if part in FIRST:
+            await take_demo(browser, folder / FIRST)
 
 
 async def wait_for_fleet(server: LiveServer, size: int) -> None:
-    """Until the server knows the endpoints: its lists say so without an account."""
-    async with httpx.AsyncClient() as client:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            known = (await client.get(f"{server.url}/internal/status")).text
-            if known.count('"name"') >= size:
-                return
+    """Until the server knows these endpoints and no others: its list says so without an account."""
+    async with httpx.AsyncClient() as client, asyncio.timeout(20):
+        while (await client.get(f"{server.url}/internal/status/endpoints")).json()["total_count"] != size:
             await asyncio.sleep(0.2)
 
 
-async def take_look(browser: Browser, server: LiveServer, state: Any, folder: Path, name: str) -> None:
+async def take_look(
+    browser: Browser, server: LiveServer, state: Any, folder: Path, wanted: tuple[str, str, str, list[str]]
+) -> None:
     """The pages of one fleet in one look."""
-    fleet, look = name.split("/")
+    fleet, look, part, ids = wanted
     size, dark = LOOKS[look]
     scheme: Any = "dark" if dark else "light"
     context = await browser.new_context(viewport=size, color_scheme=scheme, storage_state=state, locale="en-GB")
     page = await context.new_page()
     for title, address in PAGES.items():
-        if fleet != "three" and title not in IN_EVERY_FLEET:
-            continue
-        await page.goto(server.url + (address or await first_endpoint(page, server)))
-        await page.wait_for_timeout(SETTLE)
         file = folder / f"{title}-{fleet}-{look}.png"
+        if title not in PAGES_OF.get(fleet, PAGES) or part not in file.name:
+            continue
+        await page.goto(server.url + await fill_address(page, server, address, ids))
+        await page.wait_for_timeout(SETTLE)
         await page.screenshot(path=file, full_page=fleet != "many")
         sys.stdout.write(f"{file}\n")
     await context.close()
 
 
-async def first_endpoint(page: Page, server: LiveServer) -> str:
-    """The address of the first endpoint's page."""
-    await page.goto(f"{server.url}/")
-    return await page.locator(".endpoint-name").first.get_attribute("href") or "/"
+async def fill_address(page: Page, server: LiveServer, address: str, ids: list[str]) -> str:
+    """An address with the first endpoint, the first model and the first request in it."""
+    if "{id}" in address:
+        await page.goto(f"{server.url}/")
+        row = await page.locator("#fleet tbody tr").first.get_attribute("id")
+        address = address.replace("{id}", (row or "").removeprefix("endpoint-"))
+    if "{model}" in address:
+        await page.goto(f"{server.url}/models/")
+        names = page.locator(".models-table .name")
+        first = await names.first.inner_text() if await names.count() else "none"
+        address = address.replace("{model}", quote(first))
+    return address.replace("{request}", ids[-2] if ids else "")
 
 
 async def take_demo(browser: Browser, file: Path) -> None:

@@ -11,7 +11,7 @@ from playwright.async_api import Browser
 
 from tests.browser.chromium import find_package, open_chromium
 from tests.browser.desk import fill_fleet, open_page, signed_in
-from tests.browser.test_pages import THREE, crowd
+from tests.browser.scenes import THREE, crowd, fleet
 from tests.live import LiveServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -42,7 +42,7 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server() -> AsyncIterator[LiveServer]:
     with LiveServer() as running:
-        fill_fleet(running.data_dir, [dict(row, health=dict(row["health"])) for row in [*THREE, *crowd(9)]])
+        fill_fleet(running.data_dir, fleet([*THREE, *crowd(9)]))
         yield running
 
 

@@ -14,56 +14,10 @@ from playwright.async_api import Browser, Page
 
 from tests.browser.chromium import open_chromium
 from tests.browser.desk import fill_fleet, open_page, screenshot_folder, signed_in
+from tests.browser.scenes import THREE, crowd, fleet
 from tests.live import LiveServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
-
-THREE: list[dict[str, Any]] = [
-    {
-        "name": "gpu-1", "url": "http://10.0.0.11:11434", "backend_type": "ollama", "priority": 100,
-        "models": ["llama3.3:70b", "qwen3:32b", "nomic-embed-text:latest"],
-        "health": {"status": "healthy", "latency_ms": 3.2, "for": 90_000},
-    },
-    {
-        "name": "rack-7 vLLM", "url": "http://10.0.0.17:8000", "backend_type": "auto", "priority": 80,
-        "models": ["Qwen/Qwen3-235B-A22B-Instruct-2507-FP8"],
-        "health": {"status": "busy", "latency_ms": 812.4, "detected_type": "vllm", "for": 240},
-    },
-    {
-        "name": "laptop", "url": "http://192.168.1.40:1234", "backend_type": "lm-studio", "priority": 10,
-        "health": {"status": "offline", "last_error": "Connection refused by 192.168.1.40 port 1234.", "for": 15},
-    },
-]  # fmt: skip
-STATUSES = ["healthy", "healthy", "healthy", "busy", "warming", "offline", "unhealthy", "config_error", "unknown"]
-
-
-def crowd(size: int = 40) -> list[dict[str, Any]]:
-    """Endpoints with long names, many models, every status, hostile text."""
-    rows = []
-    for number in range(size):
-        status = STATUSES[number % len(STATUSES)]
-        long = "-with-a-very-long-name-that-somebody-thought-was-a-good-idea" if number % 3 == 0 else ""
-        rows.append(
-            {
-                "name": f"inference-node-{number:02}{long}",
-                "url": f"https://node-{number:02}.datacentre-frankfurt-3.inference.example.internal:8443/base",
-                "backend_type": ["ollama", "vllm", "sglang", "llamacpp"][number % 4],
-                "state": ["active", "active", "draining", "disabled"][number % 4 if number % 5 == 0 else 0],
-                "priority": 1000 - number,
-                "models": [
-                    f"organisation/model-{i}-70b-instruct-q4_K_M-{'x' * (i % 40)}" for i in range(number % 40)
-                ],
-                "health": {
-                    "status": status,
-                    "latency_ms": 1234.5 * number if status == "healthy" else None,
-                    "last_error": f"It failed <script>alert({number})</script> {'long ' * 60}"
-                    if status in {"offline", "unhealthy", "config_error"}
-                    else "",
-                },
-            }
-        )
-    return rows
-
 
 FLEETS: dict[str, list[dict[str, Any]]] = {"empty": [], "three": THREE, "forty": crowd()}
 LOOKS = [(1280, False), (1280, True), (360, False), (360, True)]
@@ -92,23 +46,23 @@ async def assert_fits(page: Page) -> None:
     assert over <= 0
 
 
-@pytest.mark.parametrize("fleet", FLEETS)
-async def test_it_shows_the_fleet_at_every_size(browser, server, state, fleet):
-    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in FLEETS[fleet]])
+@pytest.mark.parametrize("name", FLEETS)
+async def test_it_shows_the_fleet_at_every_size(browser, server, state, name):
+    fill_fleet(server.data_dir, fleet(FLEETS[name]))
     for width, dark in LOOKS:
         async with open_page(browser, server, width=width, dark=dark, state=state) as page:
             await page.goto(f"{server.url}/")
-            if FLEETS[fleet]:
+            if FLEETS[name]:
                 await page.wait_for_function("document.querySelector('#fleet time[datetime]')?.title")
                 await page.locator("#live[data-state=live]").wait_for()
             await assert_fits(page)
-            name = f"fleet-{fleet}-{width}-{'dark' if dark else 'light'}.png"
-            await page.screenshot(path=screenshot_folder() / name, full_page=True)
+            file = f"fleet-{name}-{width}-{'dark' if dark else 'light'}.png"
+            await page.screenshot(path=screenshot_folder() / file, full_page=True)
 
 
 @pytest.mark.parametrize(("width", "dark"), LOOKS)
 async def test_it_shows_the_admin_in_the_same_look(browser, server, state, width, dark):
-    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in THREE])
+    fill_fleet(server.data_dir, fleet(THREE))
     look = f"{width}-{'dark' if dark else 'light'}"
     async with open_page(browser, server, width=width, dark=dark, state=state) as page:
         await page.goto(f"{server.url}/accounts/login/")
@@ -138,7 +92,7 @@ async def test_it_styles_the_admin_without_debug_or_collectstatic(browser, serve
 
 
 async def test_it_copies_the_request_to_try(browser, server, state):
-    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in THREE])
+    fill_fleet(server.data_dir, fleet(THREE))
     async with open_page(browser, server, state=state) as page:
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         await page.goto(f"{server.url}/connect/")
@@ -150,7 +104,7 @@ async def test_it_copies_the_request_to_try(browser, server, state):
 
 
 async def test_it_shows_times_in_words_with_the_exact_local_time_on_hover(browser, server, state):
-    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in THREE])
+    fill_fleet(server.data_dir, fleet(THREE))
     async with open_page(browser, server, state=state) as page:
         await page.goto(f"{server.url}/")
         moment = page.locator("#fleet tr", has_text="gpu-1").locator("time[data-f=since]")

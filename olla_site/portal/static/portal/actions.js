@@ -33,7 +33,7 @@
   }
 
   document.addEventListener("click", (event) => {
-    const more = event.target.closest("[data-more]");
+    const more = event.target.closest(".more");
     if (more && menu) {
       chosen = more.closest("tr");
       document.getElementById("row-menu-name").textContent = chosen.querySelector(".endpoint-name").textContent;
@@ -44,7 +44,7 @@
     }
     const button = event.target.closest("button[data-act]");
     if (!button) return;
-    const id = button.closest("[data-endpoint]")?.dataset.endpoint || chosen?.dataset.id;
+    const id = button.closest("[data-endpoint]")?.dataset.endpoint || chosen?.id.replace("endpoint-", "");
     if (menu?.contains(button)) menu.hidePopover();
     if (id) act(button, id, button.dataset.act);
   });

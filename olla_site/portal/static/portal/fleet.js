@@ -19,6 +19,27 @@
     element.setAttribute("datetime", new Date(at * 1000).toISOString());
   }
 
+  // What most rows do not show is not in the page: name -> class and where it belongs.
+  const PARTS = {
+    stale: ["pill tone-warn", "label"], state: ["pill tone-quiet", "label"], reason: ["reason", ""],
+    limit: ["limit", "in_flight"], waiting: ["waiting", "in_flight"],
+  };
+
+  function setPart(row, name, text) {
+    let element = row.querySelector(`[data-f=${name}]`);
+    if (!element && text) {
+      const [className, beside] = PARTS[name];
+      element = document.createElement("span");
+      element.className = className;
+      element.dataset.f = name;
+      (beside ? row.querySelector(`[data-f=${beside}]`).parentElement : row.querySelector(".status")).append(element);
+    }
+    if (!element) return;
+    setText(element, text);
+    element.hidden = !text;
+    if (name === "reason") element.title = text;
+  }
+
   const setters = {
     label(row, value) { setText(row.querySelector("[data-f=label]"), value); },
     tone(row, value) {
@@ -28,20 +49,17 @@
     },
     stale(row, value) {
       row.querySelector("[data-f=label]").classList.toggle("stale", value);
-      row.querySelector("[data-f=stale]").hidden = !value;
+      setPart(row, "stale", value ? "stale" : "");
     },
-    reason(row, value) {
-      const element = row.querySelector("[data-f=reason]");
-      setText(element, value);
-      element.title = value;
-    },
+    reason(row, value) { setPart(row, "reason", value); },
     state(row, value) {
-      const element = row.querySelector("[data-f=state]");
-      setText(element, value);
-      element.hidden = !value;
+      setPart(row, "state", value);
       row.dataset.state = value;
     },
-    state_reason(row, value) { row.querySelector("[data-f=state]").title = value; },
+    state_reason(row, value) {
+      const element = row.querySelector("[data-f=state]");
+      if (element) element.title = value;
+    },
     since(row, value) {
       const element = row.querySelector("[data-f=since]");
       setTime(element, value);
@@ -51,12 +69,8 @@
     next(row, value) { setTime(row.querySelector("[data-f=next]"), value); },
     rank(row, value) { row.dataset.rank = value; },
     ready(row, value) { row.dataset.ready = value; },
-    limit(row, value) { setText(row.querySelector("[data-f=limit]"), value ? `/${value}` : ""); },
-    waiting(row, value) {
-      const element = row.querySelector("[data-f=waiting]");
-      setText(element, `${value} waiting`);
-      element.hidden = !value;
-    },
+    limit(row, value) { setPart(row, "limit", value ? `/${value}` : ""); },
+    waiting(row, value) { setPart(row, "waiting", value ? `${value} waiting` : ""); },
     breaker(row, value) { setText(row.querySelector("[data-f=breaker]"), value); },
     breaker_tone(row, value) { row.querySelector("[data-f=breaker]").className = `breaker tone-${value}`; },
   };
@@ -158,9 +172,14 @@
   function prepare() {
     [...body().rows].forEach((row, place) => {
       row.dataset.order = place;
-      row.dataset.state = row.querySelector("[data-f=state]").textContent;
+      row.dataset.state = row.querySelector("[data-f=state]")?.textContent || "";
       row.dataset.tone = /tone-(\w+)/.exec(row.querySelector("[data-f=label]").className)[1];
-      for (const element of row.querySelectorAll("time[data-at]")) setTime(element, Number(element.dataset.at));
+      for (const element of row.querySelectorAll("time[data-at]")) {
+        if (element.dataset.f !== "since") element.dataset.short = "";
+        setTime(element, Number(element.dataset.at));
+      }
+      row.querySelector(".more")?.setAttribute("aria-label", `Actions for ${row.querySelector(".endpoint-name").textContent}`);
+      for (const element of row.querySelectorAll(".url, .reason")) element.title = element.textContent;
       row.dataset.text = row.querySelector("th").textContent.toLowerCase();
     });
     window.ollaTimes.show(body());

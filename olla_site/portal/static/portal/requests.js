@@ -27,6 +27,7 @@
     rows.prepend(...fresh.map((row) => document.adoptNode(row)));
     while (rows.children.length > MOST_ROWS) rows.lastElementChild.remove();
     document.getElementById("none").hidden = true;
+    document.getElementById("log").hidden = false;
     window.ollaTimes.show(rows);
   }
 

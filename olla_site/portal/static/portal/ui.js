@@ -116,6 +116,10 @@
   });
   document.addEventListener("htmx:sendError", () => toast("The server cannot be reached.", "error"));
 
+  // On a phone the header's links scroll: the page's own must be in sight.
+  const current = document.querySelector(".head nav [aria-current]");
+  if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.offsetLeft - 40;
+
   function csrf() {
     return document.querySelector("meta[name=csrf]")?.content || "";
   }
