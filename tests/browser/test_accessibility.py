@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
@@ -22,9 +23,12 @@ PAGES = {
     "/fleet/1/": "#charts .u-wrap",
     "/fleet/add/": "#add-form",
     "/connect/": "main h1",
-    "/requests/": "main h1",
-    "/explain/": "main h1",
     "/playground/": "#send:enabled",
+    "/models/": ".models-table .name",
+    "/models/llama3.3:70b": "main h1",
+    "/requests/": "#rows tr",
+    "{request}": ".waterfall, main h1",
+    "/explain/?path=/olla/openai/v1/chat/completions&model=llama3.3:70b": "#considered",
 }
 RUN = """async () => {
   const found = await axe.run(document, { resultTypes: ["violations"] });
@@ -51,14 +55,25 @@ async def state(browser: Browser, server: LiveServer) -> Any:
     return await signed_in(browser, server)
 
 
+async def request_page(browser: Browser, server: LiveServer, state: Any) -> str:
+    """Ask for something; the address of the newest request's page."""
+    async with httpx.AsyncClient() as client:
+        await client.post(f"{server.url}/olla/openai/v1/chat/completions", json={"model": "none", "messages": []})
+    async with open_page(browser, server, state=state) as page:
+        await page.goto(f"{server.url}/requests/")
+        await page.locator("#rows tr").first.wait_for()
+        return await page.locator("#rows a").first.get_attribute("href") or ""
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 async def test_it_is_accessible(browser, server, state, dark):
     axe = (find_package("axe-core") / "axe.min.js").read_text()
     found = {}
+    request = await request_page(browser, server, state)
     for width in (1280, 360):
         async with open_page(browser, server, width=width, dark=dark, state=state) as page:
             for address, ready in PAGES.items():
-                await page.goto(server.url + address)
+                await page.goto(server.url + address.replace("{request}", request))
                 await page.locator(ready).first.wait_for()
                 await page.evaluate(axe)  # through the debugger: the page's own policy would refuse it
                 found[width, address] = await page.evaluate(RUN)
