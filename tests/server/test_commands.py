@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,9 +43,17 @@ def test_serve_answers_and_logs_each_request() -> None:
         assert "hush" not in server.output()
 
 
+def holds_lease(data_dir: Path) -> bool:
+    """Whether a prober has begun its work."""
+    with closing(sqlite3.connect(data_dir / "olla.sqlite3", timeout=5)) as database:
+        return bool(database.execute("SELECT 1 FROM endpoints_proberlease").fetchall())
+
+
 def test_serve_takes_its_prober_along_even_when_killed() -> None:
     with LiveServer(args=()) as server:
-        wait_for(lambda: bool(find_probers(server.data_dir)))
+        # A process is there before it works: only once it holds the lease does it watch whose child it is.
+        wait_for(lambda: holds_lease(server.data_dir))
+        assert find_probers(server.data_dir)
         server.process.kill()  # type: ignore[union-attr]
         server.wait()
         wait_for(lambda: not find_probers(server.data_dir), seconds=10)
