@@ -1,8 +1,8 @@
 """What the names of models suggest where their servers say nothing: capabilities and context lengths. (pure)
 
 For people and filters only: nothing is routed by it, and listings tell it apart from what a server said. Patterns
-are globs without regard to case over the whole name. What is commonly known of model families as of 2026-11: a hint,
-to be corrected where a card says otherwise.
+are globs without regard to case over the whole name. They hold what is commonly known of model families as of
+2026-11: hints, to be corrected where a model's card says otherwise.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from playwright.async_api import Page, expect
 from tests.browser.chromium import find_package, open_chromium
 from tests.browser.desk import fill_fleet, open_page, screenshot_folder, signed_in
 from tests.browser.rules_desk import fill_rules
+from tests.browser.scenes import THREE, fleet
 from tests.browser.test_accessibility import RUN
-from tests.browser.test_pages import LOOKS, THREE, assert_fits
+from tests.browser.test_pages import LOOKS, assert_fits
 from tests.live import LiveServer
 
 pytestmark = pytest.mark.browser
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.browser
 
 async def test_it_previews_a_rule_from_the_admin_and_does_what_it_said():
     with LiveServer() as server:
-        fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in THREE])
+        fill_fleet(server.data_dir, fleet(THREE))
         fill_rules(server.data_dir)
         async with open_chromium() as browser:
             state = await signed_in(browser, server)

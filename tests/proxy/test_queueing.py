@@ -244,9 +244,13 @@ async def test_it_counts_earlier_waits_against_the_time(waited):
 async def test_it_sends_those_away_who_would_wait_for_others_by_now():
     queue = make_queue()
     slots = [take(queue, A), take(queue, B)]
-    now = {"ann": [A], "bob": [B, A]}
+    now: dict[str, list[int]] = {"ann": [A], "bob": [B, A]}
+
+    def by_now(name: str) -> Callable[[], list[int]]:
+        return lambda: now[name]
+
     waiting = [
-        asyncio.get_running_loop().create_task(queue.wait([A], name, wanted_now=lambda name=name: now[name]))
+        asyncio.get_running_loop().create_task(queue.wait([A], name, wanted_now=by_now(name)))
         for name in ("ann", "bob")
     ]
     await settle()
