@@ -87,7 +87,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     ]
     seed_database(data_dir, rows)
     try:
-        with LiveServer(data_dir=data_dir, env={"OLLA_LOADED_INTERVAL": "1"}) as server:
+        with LiveServer(data_dir=data_dir) as server:
             wait_until(lambda: {OLLAMA_MODEL, OPENAI_MODEL} <= list_models(server.url))
             yield Site(server.url, one, other, server)
     finally:

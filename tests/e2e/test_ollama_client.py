@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 
 import ollama
@@ -87,13 +86,10 @@ def test_it_lists_the_models_of_ollama_endpoints(own_client):
     assert OPENAI_MODEL not in names
 
 
-def test_it_lists_running_models(own_client):
-    own_client.generate(model=OLLAMA_MODEL, prompt="hello")
-    # Answered from what is known here: memory is looked into every OLLA_LOADED_INTERVAL seconds.
-    deadline = time.monotonic() + 60
-    while OLLAMA_MODEL not in {each.model for each in own_client.ps().models}:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+def test_it_lists_running_models(client):
+    # Relayed; Ollama's own prefix answers from what its prober saw (`test_mixed_fleet`), and here is none.
+    client.generate(model=OLLAMA_MODEL, prompt="hello")
+    assert OLLAMA_MODEL in {each.model for each in client.ps().models}
 
 
 def test_it_raises_the_clients_own_error_for_an_unknown_model(client):
