@@ -86,10 +86,12 @@ def test_it_lists_the_models_of_ollama_endpoints(own_client):
     assert OPENAI_MODEL not in names
 
 
-def test_it_lists_running_models(client):
+def test_it_lists_running_models(site):
     # Relayed; Ollama's own prefix answers from what its prober saw (`test_mixed_fleet`), and here is none.
+    client = ollama.Client(host=f"{site.url}/olla/proxy", timeout=60)
     client.generate(model=OLLAMA_MODEL, prompt="hello")
     assert OLLAMA_MODEL in {each.model for each in client.ps().models}
+    client.close()
 
 
 def test_it_raises_the_clients_own_error_for_an_unknown_model(client):
