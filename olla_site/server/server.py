@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import sys
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
@@ -39,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 # Twisted's own 50 makes a burst of 256 clients wait a second for their SYN to be sent again.
 BACKLOG = 2048
-_PAUSE_AFTER = 0.0005  # seconds; Python's own 5 ms is longer than most requests take here
 # How long a head may wait for the first bytes of its body, so that both leave in one write.
 _HEAD_DELAY = 0.01
 # How long an application may go on after its client has left.
@@ -163,8 +161,6 @@ class OllaServer(DaphneServer):  # type: ignore[misc]
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000, 20, 20)
-        # Threads write the request log and read the tables: how long the loop may wait for one of them to pause.
-        sys.setswitchinterval(_PAUSE_AFTER)
         addresses = [(host.host, host.port) for host in (port.getHost() for port in self.ports)]
         self.listening_addresses.extend(addresses)
         if self._on_listening is not None:
