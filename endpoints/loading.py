@@ -87,6 +87,7 @@ class Loader:
     def forget(self) -> None:
         """Start anew."""
         self.snapshot = EMPTY
+        self.health = LoaderHealth(0.0, 0.0, "")
         self._records.forget()
 
 

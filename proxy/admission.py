@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from endpoints.conf import conf
-from proxy.client_identity import ClientIdentity, Networks, client_network, identify_client, parse_networks
+from proxy.client_identity import ClientIdentity, Networks, client_network, identify_client, networks_of
 from proxy.errors import ErrorCode, OllaError
 from proxy.finished import finish, note_error
 from proxy.inbound import RawHeaders
@@ -143,10 +143,7 @@ def record_refusal(scope: dict[str, Any], request_id: str, error: OllaError, siz
 
 def trusted_networks() -> Networks:
     """The networks of reverse proxies whose word is taken."""
-    return _parse_once(conf().trusted_proxies)
-
-
-_parse_once = lru_cache(maxsize=4)(parse_networks)
+    return networks_of(conf().trusted_proxies)
 
 
 def _limits() -> RateLimits:

@@ -24,6 +24,7 @@ _TOLD_BY_PROXIES = frozenset({
     b"forwarded", b"via", b"x-real-ip", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host",
     b"x-forwarded-port", b"x-forwarded-server", b"x-forwarded-prefix", b"x-forwarded-ssl", b"x-forwarded-scheme",
 })  # fmt: skip
+_FAMILY = b"x-forwarded-"
 _OF_INTEREST = _TOLD_BY_PROXIES | {b"host"}
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 # One `name=value` of a Forwarded element; a quoted value may hold commas and semicolons.
@@ -57,6 +58,17 @@ def parse_networks(texts: Iterable[str]) -> Networks:
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
+@lru_cache(maxsize=16)
+def networks_of(texts: tuple[str, ...]) -> Networks:
+    """As `parse_networks`, remembered: for the settings, which hold the same networks all the time."""
+    return parse_networks(texts)
+
+
+def is_within(client: ClientIdentity, networks: Networks) -> bool:
+    """Whether the client's address is known and lies in one of the networks."""
+    return client.is_known and _is_in(client.address, networks)
+
+
 def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks) -> ClientIdentity:
     """The client behind `peer`, the address of the connection's other end ("" when unknown).
 
@@ -69,6 +81,8 @@ def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks
                 raw_host = raw_host or value
             else:
                 told = True
+        elif name.startswith(_FAMILY):
+            told = True  # whatever it tells: nobody writes it but a proxy
     host, peer = raw_host.decode("latin-1"), plain_address(peer) or peer
     scheme = _SCHEMES.get(scheme, scheme)
     if not told:
@@ -159,7 +173,7 @@ def _read_told(headers: list[tuple[bytes, bytes]]) -> _Told:
     Proxies append to the headers they know and pass the others on as the client wrote them, so the families are
     never mixed: X-Forwarded-* is the one nearly all proxies write.
     """
-    if any(name.startswith(b"x-forwarded-") for name, _ in headers):
+    if any(name.startswith(_FAMILY) for name, _ in headers):
         return _Told(
             _listed(headers, b"x-forwarded-for") or _listed(headers, b"x-real-ip")[-1:],
             _listed(headers, b"x-forwarded-proto"),

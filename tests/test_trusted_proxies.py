@@ -107,6 +107,12 @@ def test_it_counts_a_client_behind_a_local_proxy_as_what_it_is(header, local):
     assert identify(header, peer="127.0.0.1").is_local is local
 
 
+@pytest.mark.parametrize("peer", [PROXY, STRANGER, "127.0.0.1"])
+def test_it_knows_nobody_behind_a_header_only_proxies_write(peer):
+    found = identify((b"x-forwarded-user", b"ann"), peer=peer)
+    assert (found.is_local, found.is_known) == (False, False)
+
+
 def test_it_takes_scheme_and_host_from_a_trusted_proxy():
     client = identify((XFF, b"198.51.100.7"), (PROTO, b"HTTPS"), (HOST, b"olla.example.org:8443"))
 

@@ -10,11 +10,10 @@ start. Without an account somebody may look (and only look) from inside OLLA_POR
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache, wraps
+from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -26,11 +25,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from endpoints.conf import conf
-from proxy.client_identity import Networks, parse_networks, plain_address
-
-# Left in a request only by proxies that are not trusted: its address is then the proxy's, not the reader's.
-_UNTRUSTED_WORD = ("forwarded", "via", "x-real-ip")
-_UNTRUSTED_FAMILY = "x-forwarded-"
+from proxy.client_identity import identify_client, is_within, networks_of
 
 View = Callable[..., Any]
 
@@ -155,13 +150,7 @@ def _header_names(meta: Mapping[str, Any]) -> list[str]:
 
 
 def _may_read_anonymously(address: str, headers: Iterable[str]) -> bool:
-    networks = _parse_once(conf().portal_anonymous_networks)
-    if not networks or any(each in _UNTRUSTED_WORD or each.startswith(_UNTRUSTED_FAMILY) for each in headers):
-        return False
-    plain = plain_address(address)
-    return bool(plain) and any(ipaddress.ip_address(plain) in network for network in networks)
-
-
-@lru_cache(maxsize=4)
-def _parse_once(texts: tuple[str, ...]) -> Networks:
-    return parse_networks(texts)
+    networks = networks_of(conf().portal_anonymous_networks)
+    # The scope is rewritten for pages: what proxies' headers are left in it came from none that is trusted.
+    client = identify_client(address, "http", [(name.encode("latin-1"), b"") for name in headers], ())
+    return is_within(client, networks)

@@ -7,17 +7,13 @@ headers and does not come from a trusted proxy is from nowhere, whoever is conne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any
 
 from endpoints.conf import InternalAccess, conf
 from proxy.admission import identify
-from proxy.client_identity import ClientIdentity, Networks, parse_networks
+from proxy.client_identity import ClientIdentity, is_within, networks_of
 from proxy.errors import ErrorCode, OllaError
 from proxy.session_rights import is_staff
-
-_parse_once = lru_cache(maxsize=4)(parse_networks)
 
 
 async def require_access(scope: dict[str, Any], cookies: Mapping[str, str]) -> None:
@@ -25,22 +21,11 @@ async def require_access(scope: dict[str, Any], cookies: Mapping[str, str]) -> N
     client, rule = identify(scope), InternalAccess(conf().internal_access)
     if rule is InternalAccess.EVERYONE:
         return
-    if rule is InternalAccess.NETWORKS and is_listed(client, _parse_once(conf().internal_networks)):
+    if rule is InternalAccess.NETWORKS and is_within(client, networks_of(conf().internal_networks)):
         return
     if await is_staff(cookies):
         return
     raise OllaError(ErrorCode.FORBIDDEN_PATH, _explain(client, rule))
-
-
-def is_listed(client: ClientIdentity, networks: Networks) -> bool:
-    """Whether the client's address is known and lies in one of the networks."""
-    if not client.is_known:
-        return False
-    try:
-        address = ip_address(client.address)
-    except ValueError:
-        return False
-    return any(address in network for network in networks)
 
 
 def _explain(client: ClientIdentity, rule: InternalAccess) -> str:

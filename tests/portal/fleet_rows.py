@@ -30,5 +30,9 @@ def endpoint(name: str, *models: str, status: str = "healthy", **values: Any) ->
 
 
 def load_now() -> None:
-    """Build this process's snapshot, inside the transaction of a test: refresh() would end its connection."""
+    """Build this process's snapshot, inside the transaction of a test: refresh() would end its connection.
+
+    What an earlier test left is forgotten first: an old health would warn that the picture is not being renewed.
+    """
+    loading.forget()
     loading._loader.snapshot = loading._loader._build(1)

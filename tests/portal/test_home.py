@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import time
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from endpoints.models import ProberLease
+from endpoints import loading
+from endpoints.loading import LoaderHealth
+from olla_site.portal.picture import LATE_SECONDS
 from tests.portal.fleet_rows import endpoint, lease, load_now
 
 pytestmark = pytest.mark.django_db
@@ -67,7 +70,6 @@ def test_it_does_not_call_a_drained_endpoint_ready_or_a_problem(admin_client):
 
 
 def test_it_warns_when_no_prober_runs(admin_client):
-    ProberLease.objects.all().delete()
     endpoint("a", next_check=timezone.now() - timedelta(minutes=2))
 
     text = page(admin_client)
@@ -75,6 +77,20 @@ def test_it_warns_when_no_prober_runs(admin_client):
     assert "No prober is running" in text
     assert 'data-f="stale">stale<' in text
     assert "None of 1 endpoint ready" in text
+
+
+def test_it_warns_when_the_picture_is_not_renewed(admin_client):
+    lease()
+    endpoint("a")
+    load_now()
+    seen = time.time() - LATE_SECONDS - 1
+    loading._loader.health = LoaderHealth(seen, seen, "")
+    try:
+        text = admin_client.get("/").content.decode()
+    finally:
+        loading.forget()
+
+    assert "The picture of the endpoints is not being renewed." in text
 
 
 @pytest.mark.parametrize("nasty", ["<script>alert(1)</script>", '"><img src=x onerror=1>', "\u202egnp.exe"])
