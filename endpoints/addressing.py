@@ -91,23 +91,23 @@ def parse_origin(url: str) -> Origin:
         raise AddressError("The URL holds a space or a control character.")
     try:
         parts = urlsplit(url)
-        port = parts.port
-        if ":" in (parts.hostname or ""):
-            ipaddress.IPv6Address(parts.hostname)
+        host, port = parts.hostname, parts.port
+        if ":" in (host or ""):
+            ipaddress.IPv6Address(host)
     except ValueError as error:
         raise AddressError("This is not a URL: check brackets and port.") from error
     if parts.scheme.lower() not in DEFAULT_PORTS:
         raise AddressError("The URL must start with http:// or https://.")
     if "@" in parts.netloc:
         raise AddressError("The URL holds credentials. Remove user:password@ and set them under Authentication.")
-    if not parts.hostname:
+    if not host:
         raise AddressError("The URL has no host.")
     if parts.netloc.startswith("[") and not _BRACKETED.fullmatch(parts.netloc):
         raise AddressError("Brackets in the URL hold an IPv6 address without a zone, and nothing else.")
     if port == 0:
         raise AddressError("Port 0 cannot be connected to.")
     scheme = parts.scheme.lower()
-    return Origin(scheme, _check_host(parts.hostname), port or DEFAULT_PORTS[scheme])
+    return Origin(scheme, _check_host(host), port or DEFAULT_PORTS[scheme])
 
 
 def _check_host(host: str) -> str:

@@ -12,7 +12,7 @@ from endpoints.addressing import TLS, build_auth_headers, merge_headers
 from endpoints.ca_files import CaFileError, resolve_ca_file
 from endpoints.conf import conf
 from endpoints.fields import UnreadableSecret
-from endpoints.models import Endpoint
+from endpoints.models import AuthType, Endpoint
 from endpoints.secret_files import read_secret_file
 from endpoints.secrets import Secret, SecretError, expand_placeholders, file_names
 
@@ -44,6 +44,8 @@ def _read_headers(endpoint: Endpoint, env: Mapping[str, str]) -> Headers:
     """The headers of credentials and extra headers, placeholders expanded. Raises SecretError."""
     if any(isinstance(secret, UnreadableSecret) for secret in _stored(endpoint)):
         raise SecretError("The stored credentials cannot be decrypted: enter them again.")
+    if endpoint.auth_type == AuthType.NONE and not endpoint.extra_headers:
+        return ()
     allow = conf().env_allow
 
     def expand(secret: Secret) -> Secret:
@@ -62,7 +64,7 @@ def _read_headers(endpoint: Endpoint, env: Mapping[str, str]) -> Headers:
 
 def secret_files_of(endpoint: Endpoint) -> list[str]:
     """The secret files that an endpoint's credentials name."""
-    return [name for secret in _stored(endpoint) for name in file_names(secret.reveal())]
+    return [name for secret in _stored(endpoint) if secret for name in file_names(secret.reveal())]
 
 
 def _stored(endpoint: Endpoint) -> tuple[Secret, ...]:

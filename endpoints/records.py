@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from endpoints.addressing import CREDENTIAL_HEADERS, parse_base_path, parse_origin
@@ -91,7 +92,7 @@ def build_record(endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mappi
 
     Raises ValueError when its URL cannot be used at all; unusable credentials become `config_problem`.
     """
-    health = getattr(endpoint, "health", None) or EndpointHealth(endpoint=endpoint)
+    health = getattr(endpoint, "health", None) or EndpointHealth()
     kind = endpoint.backend_type
     if kind == AUTO and health.detected_type:
         kind = health.detected_type
@@ -182,6 +183,7 @@ def maintenance_window(endpoint: Endpoint) -> Window | None:
     return begin.timestamp() if begin else -math.inf, end.timestamp() if end else math.inf
 
 
+@lru_cache(maxsize=256)
 def parse_statuses(text: str) -> frozenset[int]:
     """Retry statuses as typed ("502, 503"); the product's own set when empty."""
     numbers = frozenset(int(part) for part in text.replace(",", " ").split() if part.isdecimal())

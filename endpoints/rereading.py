@@ -2,14 +2,15 @@
 
 Rows are compared as the database gives them, every column that counts: no time stamp, signal or version has to be
 relied on, so neither a bulk update nor a restored fixture goes unseen. That takes a fraction of what making the
-records takes: decrypting, parsing, looking up files.
+records takes: decrypting, parsing, looking up files. And records are made of rows, by way of no model instances,
+which would take as long as all the rest together.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import namedtuple
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import groupby
@@ -17,7 +18,7 @@ from operator import itemgetter
 from typing import Any
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 from endpoints.credentials import secret_files_of
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth
@@ -28,22 +29,53 @@ from endpoints.snapshot import EndpointRecord, ListedModel
 logger = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
-_COLUMNS = ("pk", *(field.attname for field in Endpoint._meta.concrete_fields), "health__detected_type")
-_MODEL_COLUMNS = ("endpoint_id", *(field.attname for field in DiscoveredModel._meta.concrete_fields))
+# Columns that the prober alone reads, or nobody, or that only say which row it is.
+_UNREAD = frozenset({
+    "id", "endpoint_id", "notes", "health_check_url", "model_url", "check_timeout", "model_include",
+    "model_exclude", "created_at", "updated_at",
+})  # fmt: skip
+
+
+def _columns(model: type[Model]) -> tuple[str, ...]:
+    return tuple(each.attname for each in model._meta.concrete_fields if each.attname not in _UNREAD)
+
+
+# The first column is the endpoint's key. Of its health the detected type is last: that makes another record.
+_COLUMNS = ("pk", *_columns(Endpoint))
+_MODEL_COLUMNS = ("endpoint_id", *_columns(DiscoveredModel))
+_HEALTH_COLUMNS = (
+    "endpoint_id", "status", "status_since", "next_check", "last_checked", "last_error", "latency_ms",
+    "server_version", "detected_type",
+)  # fmt: skip
 _named: Any = namedtuple  # its fields are known to Django alone
-# A fetched row of a model with its values by name, as `read_listed` wants them.
-_ModelRow: Any = _named("_ModelRow", ("of", *_MODEL_COLUMNS[1:]))
-# Beyond this many, reading all is cheaper than naming them.
-_MOST_NAMED = 200
+# Rows with converted values by name, as `build_record`, `read_listed` and `read_health` want them.
+_EndpointRow: Any = _named("_EndpointRow", (*_COLUMNS, "health"))
+_ModelRow: Any = _named("_ModelRow", _MODEL_COLUMNS[1:])
+_HealthRow: Any = _named("_HealthRow", _HEALTH_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What the tables hold of one endpoint, as fetched."""
+
+    endpoint: Row
+    models: tuple[Row, ...]
+    health: Row | None
+
+    def makes_the_same(self, other: _Rows) -> bool:
+        """Whether a record made of these rows would differ from that of the others in nothing but its health."""
+        return (self.endpoint, self.models, self._detected) == (other.endpoint, other.models, other._detected)
+
+    @property
+    def _detected(self) -> str | None:
+        return self.health[-1] if self.health else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
     """A record (None: its row is of no use) with the rows and the secret files it was made of."""
 
-    row: Row
-    models: tuple[Row, ...]
-    health: dict[str, Any]
+    rows: _Rows
     files: tuple[str, ...]
     stamp: Stamp
     record: EndpointRecord | None
@@ -53,11 +85,11 @@ class _Made:
         """Whether a secret file looks other than when it was read."""
         return bool(self.files) and stamp_files(self.files) != self.stamp
 
-    def still_is(self, row: Row, models: tuple[Row, ...]) -> bool:
+    def holds_for(self, rows: _Rows) -> bool:
         """Whether these rows make the same record. Where a variable or file was missing it may be there now."""
         if self.record is None or self.record.config_problem or self.files_changed:
             return False
-        return self.row == row and self.models == models
+        return self.rows.makes_the_same(rows)
 
 
 class Records:
@@ -80,20 +112,83 @@ class Records:
 
         Raises DatabaseError.
         """
-        rows = {row[0]: row for row in _fetch(Endpoint.objects.order_by().values_list(*_COLUMNS))}
-        listed = DiscoveredModel.objects.order_by("endpoint_id", "name")
-        listings = listed.values_list(*_MODEL_COLUMNS)
-        models = _group(_fetch(listings))
-        before = self._made
-        same = {
-            key for key, each in before.items() if key in rows and each.still_is(rows[key], models.get(key, ()))
-        }
-        changed = rows.keys() - same
-        kept = {key: before[key] for key in same}
-        self._made = {**_renew(kept), **_make(changed, rows, models, _Reader(listings), env)}
-        self.remade = len(changed)
+        reader = _Reader()
+        before, self._made, self.remade = self._made, {}, 0
+        kept = 0
+        for key, rows in reader.fetch().items():
+            made = before.get(key)
+            if made is not None and made.holds_for(rows):
+                kept += 1
+                self._made[key] = _renew(made, rows, reader)
+            else:
+                self.remade += 1
+                self._made[key] = _make(rows, reader, env)
         found = [each.record for each in self._made.values() if each.record is not None]
-        return found, bool(changed) or len(kept) != len(before)
+        return found, bool(self.remade) or kept != len(before)
+
+
+def _renew(made: _Made, rows: _Rows, reader: _Reader) -> _Made:
+    """The same with what the prober found since."""
+    if made.record is None or rows.health is None or rows.health == made.rows.health:
+        return made
+    return replace(made, rows=rows, record=replace(made.record, **read_health(reader.read_health(rows.health))))
+
+
+def _make(rows: _Rows, reader: _Reader, env: Mapping[str, str]) -> _Made:
+    endpoint = reader.read_endpoint(rows)
+    files = tuple(secret_files_of(endpoint))
+    stamp = stamp_files(files)  # before they are read, so that a change in between is noticed
+    return _Made(rows, files, stamp, _try_record(endpoint, reader.read_models(rows.models), env))
+
+
+def _try_record(endpoint: Any, models: tuple[ListedModel, ...], env: Mapping[str, str]) -> EndpointRecord | None:
+    try:
+        return build_record(endpoint, models, env)
+    except ValueError as error:
+        logger.warning("endpoint %s cannot be used: %s", endpoint.name, error)
+        return None
+
+
+class _Reader:
+    """Fetched rows with the values Django would give, each different value of a column converted once."""
+
+    def __init__(self) -> None:
+        self._queries: tuple[QuerySet[Any, Any], ...] = (
+            Endpoint.objects.order_by().values_list(*_COLUMNS),
+            DiscoveredModel.objects.order_by("endpoint_id", "name").values_list(*_MODEL_COLUMNS),
+            EndpointHealth.objects.order_by().values_list(*_HEALTH_COLUMNS),
+        )
+        self._endpoint, self._model, self._health = map(_find_converters, self._queries)
+        # Many endpoints list the same models with the same facts.
+        self._listed: dict[Row, ListedModel] = {}
+
+    def fetch(self) -> dict[int, _Rows]:
+        """What the tables hold, by endpoint. Raises DatabaseError."""
+        endpoints, listings, health = map(_fetch, self._queries)
+        models = {key: tuple(found) for key, found in groupby(listings, key=itemgetter(0))}
+        found_well = {row[0]: row for row in health}
+        return {row[0]: _Rows(row, models.get(row[0], ()), found_well.get(row[0])) for row in endpoints}
+
+    def read_endpoint(self, rows: _Rows) -> Any:
+        """An endpoint and its health, if there is any."""
+        health = self.read_health(rows.health) if rows.health is not None else None
+        return _EndpointRow(*_convert_row(rows.endpoint, self._endpoint), health)
+
+    def read_health(self, row: Row) -> Any:
+        """An endpoint's health."""
+        return _HealthRow(*_convert_row(row, self._health))
+
+    def read_models(self, rows: Iterable[Row]) -> tuple[ListedModel, ...]:
+        """What an endpoint lists."""
+        return tuple([self._read_model(row[1:]) for row in rows])
+
+    def _read_model(self, row: Row) -> ListedModel:
+        listed = self._listed.get(row)
+        if listed is None:
+            # Converters know the columns by their places in the query, the endpoint's key among them.
+            values = _convert_row((None, *row), self._model)[1:]
+            listed = self._listed[row] = read_listed(_ModelRow(*values))
+        return listed
 
 
 def _fetch(rows: QuerySet[Any, Any]) -> list[Row]:
@@ -104,86 +199,28 @@ def _fetch(rows: QuerySet[Any, Any]) -> list[Row]:
         return [tuple(row) for row in cursor.fetchall()]
 
 
-def _group(rows: Iterable[Row]) -> dict[int, tuple[Row, ...]]:
-    return {key: tuple(found) for key, found in groupby(rows, key=itemgetter(0))}
+Converter = tuple[int, Callable[[Any], Any]]
 
 
-def _renew(kept: Mapping[int, _Made]) -> dict[int, _Made]:
-    """The same endpoints with what the prober found since."""
-    if not kept:
-        return {}
-    fresh = dict(kept)
-    for row in EndpointHealth.objects.all():
-        made = kept.get(row.pk)
-        if made is None or made.record is None:
-            continue
-        health = read_health(row)
-        if health != made.health:
-            fresh[row.pk] = replace(made, health=health, record=replace(made.record, **health))
-    return fresh
+def _find_converters(rows: QuerySet[Any, Any]) -> list[Converter]:
+    """What Django would do with some columns of a query, by their place."""
+    compiler = rows.query.get_compiler(connection=connection)
+    compiler.setup_query()
+    needed = compiler.get_converters([column for column, _, _ in compiler.select])
+    return [
+        (position, lru_cache(maxsize=None)(partial(_convert, functions, column)))
+        for position, (functions, column) in needed.items()
+    ]
 
 
-class _Reader:
-    """Fetched rows of models as records, by way of no model instances: these take four times as long.
-
-    What Django would convert is converted as Django does, each different value of a column once.
-    """
-
-    def __init__(self, rows: QuerySet[Any, Any]) -> None:
-        compiler = rows.query.get_compiler(connection=connection)
-        compiler.setup_query()
-        needed = compiler.get_converters([column for column, _, _ in compiler.select])
-        self._converters = [
-            (position, lru_cache(maxsize=None)(partial(_convert, functions, column)))
-            for position, (functions, column) in needed.items()
-        ]
-
-    def read(self, rows: Iterable[Row]) -> tuple[ListedModel, ...]:
-        """One record for each row."""
-        found = []
-        for row in rows:
-            values = list(row)
-            for position, convert in self._converters:
-                values[position] = convert(values[position])
-            found.append(read_listed(_ModelRow._make(values)))
-        return tuple(found)
+def _convert_row(row: Row, converters: Iterable[Converter]) -> list[Any]:
+    values = list(row)
+    for position, convert in converters:
+        values[position] = convert(values[position])
+    return values
 
 
 def _convert(functions: Iterable[Any], column: Any, value: Any) -> Any:
     for function in functions:
         value = function(value, column, connection)
     return value
-
-
-def _make(
-    changed: set[int],
-    rows: Mapping[int, Row],
-    models: Mapping[int, tuple[Row, ...]],
-    reader: _Reader,
-    env: Mapping[str, str],
-) -> dict[int, _Made]:
-    if not changed:
-        return {}
-    endpoints = Endpoint.objects.select_related("health")
-    if len(changed) <= _MOST_NAMED:
-        endpoints = endpoints.filter(pk__in=changed)
-    made = {}
-    for endpoint in endpoints:
-        key = endpoint.pk
-        if key in changed:
-            files = tuple(secret_files_of(endpoint))
-            stamp = stamp_files(files)  # before they are read, so that a change in between is noticed
-            health = read_health(endpoint.health) if hasattr(endpoint, "health") else {}
-            record = _try_record(endpoint, reader.read(models.get(key, ())), env)
-            made[key] = _Made(rows[key], models.get(key, ()), health, files, stamp, record)
-    return made
-
-
-def _try_record(
-    endpoint: Endpoint, models: tuple[ListedModel, ...], env: Mapping[str, str]
-) -> EndpointRecord | None:
-    try:
-        return build_record(endpoint, models, env)
-    except ValueError as error:
-        logger.warning("endpoint %s cannot be used: %s", endpoint.name, error)
-        return None

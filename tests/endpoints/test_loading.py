@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +19,7 @@ from endpoints import loading
 from endpoints.health import OperatorState, Status
 from endpoints.loading import Loader
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, ModelAlias, Revision
+from endpoints.records import build_record, read_listed
 from endpoints.secrets import Secret
 from endpoints.snapshot import UNIVERSAL
 from proxy.routing import Action, route
@@ -67,6 +70,34 @@ def test_it_makes_the_changed_endpoint_anew_and_no_other(loader: Loader) -> None
     Endpoint.objects.filter(name="b").update(weight=3.0, updated_at=Endpoint.objects.get(name="b").updated_at)
     assert look(loader) == 1
     assert [each.weight for each in loader.snapshot.endpoints] == [1.0, 3.0, 1.0]
+
+
+def test_it_makes_of_rows_what_instances_of_the_models_would_give(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "k-1")
+    now = timezone.now()
+    full = add(
+        "full", backend_type="auto", state="draining", drain_then_disable=True, maintenance_from=now, tags="a, b",
+        weight=0.5, preserve_path=True, auth_type="bearer", auth_secret=Secret("${SOME_API_KEY}"),
+        extra_headers=Secret("X-Team: a"), forward_client_auth="yes", connect_timeout=1.5, retry_statuses="500",
+        max_concurrent=3, requests_per_minute=0, verify_tls=False,
+    )  # fmt: skip
+    EndpointHealth.objects.filter(endpoint=full).update(detected_type="ollama", latency_ms=2.5, last_error="x")
+    facts = {"capabilities": ["chat", "vision"], "size_bytes": 7, "modified_at": now, "memory_until": now}
+    DiscoveredModel.objects.filter(endpoint=full).update(digest="d", **facts)
+    look(loader)
+    made = {each.name: each for each in loader.snapshot.endpoints}
+    for row in Endpoint.objects.select_related("health"):
+        models = tuple(read_listed(each) for each in row.discovered_models.order_by("name"))
+        expected = build_record(row, models, os.environ)
+        for each in fields(expected):
+            assert getattr(made[row.name], each.name) == getattr(expected, each.name), each.name
+
+
+def test_it_takes_no_notice_of_columns_that_are_for_people_or_the_prober(loader: Loader) -> None:
+    Endpoint.objects.update(notes="mine", model_include="m*", updated_at=timezone.now())
+    assert look(loader) == 0
 
 
 @pytest.mark.parametrize("change", ["add", "rename", "delete", "facts"])
@@ -171,7 +202,7 @@ def test_it_keeps_what_it_knows_of_an_endpoint_without_a_health_row(loader: Load
 def test_it_asks_the_same_number_of_queries_whatever_the_fleet(loader: Loader) -> None:
     def count() -> int:
         EndpointHealth.objects.update(latency_ms=time.monotonic())
-        Endpoint.objects.update(notes=str(time.monotonic()))
+        Endpoint.objects.update(weight=time.monotonic())
         with CaptureQueriesContext(connection) as queries:
             assert look(loader) == len(loader.snapshot.endpoints)
         return len(queries)
