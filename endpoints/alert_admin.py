@@ -15,7 +15,7 @@ from endpoints.addressing import AddressError, check_address, parse_origin
 from endpoints.alert_tables import EVENTS, AlertHook
 from endpoints.alerts.judging import AlertKind, Message
 from endpoints.alerts.sending import Hook, SendError, post
-from endpoints.alerts.watching import build_hook
+from endpoints.alerts.watching import HookError, build_hook
 from endpoints.lookup import resolve_hosts
 from endpoints.transport import Transport
 
@@ -85,7 +85,12 @@ class AlertHookAdmin(_ModelAdmin):
 
     @admin.action(description="Send a test message", permissions=["change"])
     def send_test(self, request: HttpRequest, queryset: QuerySet[AlertHook]) -> None:
-        hooks = [build_hook(row) for row in queryset]
+        hooks = []
+        for row in queryset:
+            try:
+                hooks.append(build_hook(row))
+            except HookError as error:
+                messages.error(request, f"Hook {row.name} cannot be sent to. {error}")
         for hook, problem in zip(hooks, asyncio.run(_try_all(hooks)), strict=True):
             if problem:
                 messages.error(request, f"Hook {hook.name} did not take the test message. {problem}")

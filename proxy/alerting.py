@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from endpoints import loading, tasks
 from endpoints.alerts.judging import AlertKind, Fact
 from endpoints.alerts.watching import Watcher
 from endpoints.conf import conf
-from proxy.journal import journal_state
+from proxy.journal import JournalState, journal_state
 from proxy.live import live
 
 
 class WebFacts:
     """Looks at this process, on its event loop."""
 
-    def __init__(self) -> None:
-        self._dropped = 0
+    def __init__(self, read_journal: Callable[[], JournalState] = journal_state) -> None:
+        self._read_journal = read_journal
+        self._told_dropped = 0
+        self._seen_dropped = 0
 
     def look(self, now: float) -> list[Fact]:
         """The facts of this moment (`now`: seconds since the epoch)."""
         return [*self._breakers(), self._request_log(), *self._prober(now)]
+
+    def settle(self) -> None:
+        """What was seen has been judged. Rows are dropped while the database is away, when nothing can be."""
+        self._told_dropped = self._seen_dropped
 
     def _breakers(self) -> list[Fact]:
         """Occurrences: another process may have a breaker of its own closed."""
@@ -39,8 +46,8 @@ class WebFacts:
         ]
 
     def _request_log(self) -> Fact:
-        dropped = journal_state().dropped
-        fresh, self._dropped = dropped - self._dropped, dropped
+        self._seen_dropped = self._read_journal().dropped
+        fresh = self._seen_dropped - self._told_dropped
         text = f"The request log dropped {fresh} rows: its database does not keep up or cannot be written."
         return Fact(AlertKind.REQUEST_LOG, "request log", fresh > 0, text, lasts=False)
 
@@ -57,4 +64,5 @@ class WebFacts:
 
 def start_alerts() -> None:
     """Look every few seconds from now on, on this process's event loop."""
-    tasks.spawn(Watcher(WebFacts().look, in_thread=False).run(), "alerts")
+    facts = WebFacts()
+    tasks.spawn(Watcher(facts.look, in_thread=False, settle=facts.settle).run(), "alerts")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from django.db import DatabaseError
 
@@ -40,14 +41,33 @@ class Due:
 
 
 def load_hooks() -> list[Hook]:
-    """The hooks that are switched on; blocking."""
-    rows = AlertHook.objects.filter(enabled=True)
-    return [build_hook(row) for row in rows if row.url]
+    """The hooks that are switched on and can be sent to; blocking."""
+    hooks = []
+    for row in AlertHook.objects.filter(enabled=True):
+        try:
+            hooks.append(build_hook(row))
+        except HookError as error:
+            _tell_useless(row.name, str(error))
+    return hooks
+
+
+class HookError(Exception):
+    """A hook nothing can be sent to; the text says what to do."""
 
 
 def build_hook(row: AlertHook) -> Hook:
-    """A row as it is sent to."""
+    """A row as it is sent to. Raises HookError."""
+    if row.kind not in tuple(HookKind):  # written past the admin's form
+        raise HookError(f"It is of a kind there is none of ({row.kind[:40]!r}): choose one in the admin.")
+    if not row.url:
+        raise HookError("Its URL cannot be read: the key it was encrypted with is gone. Give it again in the admin.")
     return Hook(row.name, HookKind(row.kind), row.url, frozenset(row.event_names()))
+
+
+@lru_cache(maxsize=256)
+def _tell_useless(name: str, why: str) -> None:
+    """Say that a hook is told nothing: once a process, though it is looked at every few seconds."""
+    logger.error("alert hook %s is told nothing. %s", name, why)
 
 
 def take_due(facts: Iterable[Fact], now: float, *, hold: float, repeat: float) -> list[Due]:
@@ -98,12 +118,24 @@ def _moment(seconds: float | None) -> datetime | None:
 
 
 class Watcher:
-    """Looks every few seconds while it runs; `look_at` is called in the database thread if `in_thread`."""
+    """Looks every few seconds while it runs; `look_at` is called in the database thread if `in_thread`.
 
-    def __init__(self, look_at: LookAt, *, in_thread: bool, is_active: Callable[[], bool] = lambda: True) -> None:
+    `settle` is called when what was seen has been judged, which needs the database: until then an occurrence
+    (that log rows were dropped, say) must be seen again.
+    """
+
+    def __init__(
+        self,
+        look_at: LookAt,
+        *,
+        in_thread: bool,
+        is_active: Callable[[], bool] = lambda: True,
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
         self._look_at = look_at
         self._in_thread = in_thread
         self._is_active = is_active
+        self._settle = settle
         self._database = DatabaseThread("olla-alerts")
         self._door = Transport()
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
@@ -134,6 +166,7 @@ class Watcher:
             self._trouble = True
             return
         self._trouble = False
+        self._settle()
         for each in due:
             for hook in each.hooks:
                 tasks.spawn(self._send(hook, each.message), f"alert {hook.name}")

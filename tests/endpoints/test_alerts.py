@@ -9,8 +9,9 @@ import time
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connection
 
-from endpoints.alerts.facts import look_at_endpoints
+from endpoints.alerts.facts import forget_gone, look_at_endpoints
 from endpoints.alerts.judging import AlertKind, Fact, HookKind, Message, Told, judge
 from endpoints.alerts.sending import Hook, SendError, build_body, deliver, post
 from endpoints.alerts.watching import Watcher, _take, take_due
@@ -163,6 +164,29 @@ class TestWatching:
         assert take_due([DOWN], NOW, hold=0, repeat=0) == []
         assert AlertState.objects.count() == 0
 
+    def test_a_hook_nothing_can_be_sent_to_stops_no_other(self, caplog):
+        AlertHook.objects.create(name="odd", kind="pager", url="http://127.0.0.1:9")
+        AlertHook.objects.create(name="lost", url="http://127.0.0.1:9")
+        table = AlertHook._meta.db_table
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE {table} SET url = 'no token of ours' WHERE name = 'lost'")  # noqa: S608
+        AlertHook.objects.create(name="ops", url="http://127.0.0.1:9")
+        for _ in range(3):
+            AlertState.objects.all().delete()
+            [due] = take_due([OPEN], NOW, hold=0, repeat=900)
+            assert [hook.name for hook in due.hooks] == ["ops"]
+        told = [each.getMessage() for each in caplog.records if "is told nothing" in each.getMessage()]
+        assert [text.split()[2] for text in sorted(told)] == ["lost", "odd"]
+
+    def test_it_forgets_what_it_told_of_endpoints_that_are_gone(self):
+        add_endpoint()
+        for key in ("endpoint:gpu", "breaker:gpu", "endpoint:old", "breaker:old", "prober:prober"):
+            AlertState.objects.create(key=key)
+        assert forget_gone() == 2
+        assert sorted(AlertState.objects.values_list("key", flat=True)) == [
+            "breaker:gpu", "endpoint:gpu", "prober:prober",
+        ]  # fmt: skip
+
     @pytest.mark.parametrize(("columns", "bad", "silent"), [
         ({}, True, False),
         ({"status": "healthy"}, False, False),
@@ -245,10 +269,12 @@ async def test_its_button_says_who_took_the_test_message(transactional_db, admin
                 AlertHook.objects.create(name=name, url=backend.url).pk
                 for name, backend in (("good", good), ("bad", bad))
             ]
+            rows.append(AlertHook.objects.create(name="odd", kind="pager", url=good.url).pk)
             form = {"action": "send_test", "_selected_action": rows}
             return str(admin_client.post(LIST, form, follow=True).content.decode())
 
         page = await asyncio.to_thread(press)
         assert "Hook good took the test message." in page
         assert "Hook bad did not take the test message. It answered 404." in page
-        assert good.requests[0].json()["event"] == "test"
+        assert "Hook odd cannot be sent to." in page
+        assert [each.json()["event"] for each in good.requests] == ["test"]
