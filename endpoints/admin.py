@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
@@ -70,7 +70,7 @@ class EndpointAdmin(DetectDesk, EndpointActions, _EndpointAdmin):
     list_display = ("name", "live_status", "kind", "model_count", "in_flight", "priority", "probes")
     list_filter = ("state", "health__status", "backend_type", "auth_type")
     list_select_related = ("health",)
-    list_per_page = 100
+    list_per_page = 50
     search_fields = ("name", "url", "tags", "notes", "health__last_error")
     search_help_text = "Search name, URL, tags, notes and last error."
     ordering = ("-priority", "name")
@@ -278,9 +278,23 @@ class DiscoveredModelAdmin(DriftDesk, ReadOnlyAdmin):
 
 
 def render_badges(facts: HealthFacts) -> SafeString:
-    """Status, operator state and reason of one endpoint."""
-    context = {
-        "badge": describe_status(facts, timezone.now().timestamp()),
-        "state": describe_state(facts.state, facts.state_reason),
-    }
-    return render_to_string("endpoints/badges.html", context)
+    """Status, operator state and reason of one endpoint. Without a template: a list has many."""
+    badge, state = (
+        describe_status(facts, timezone.now().timestamp()),
+        describe_state(facts.state, facts.state_reason),
+    )
+    tone = f"olla-{badge.tone}{' olla-stale' if badge.stale else ''}"
+    parts = [_render_badge(badge.label, tone, badge.reason)]
+    if badge.stale:
+        parts.append(_render_badge("stale", "olla-warn", badge.reason))
+    if state is not None:
+        parts.append(_render_badge(state.label, "olla-quiet", state.reason))
+    if badge.reason:
+        parts.append(format_html('<span class="olla-reason">{}</span>', Truncator(badge.reason).chars(120)))
+    return format_html_join(" ", "{}", ((part,) for part in parts))
+
+
+def _render_badge(label: str, classes: str, reason: str) -> SafeString:
+    if not reason:
+        return format_html('<span class="olla-badge {}">{}</span>', classes, label)
+    return format_html('<span class="olla-badge {}" title="{}">{}</span>', classes, reason, label)

@@ -117,7 +117,7 @@ class RoutingRuleAdmin(_RuleAdmin):
     list_filter = ("enabled", "action")
     search_fields = ("name", "tags", "model", "conditions__value")
     ordering = ("order", "name")
-    list_per_page = 100
+    list_per_page = 50
     filter_horizontal = ("endpoints",)
     actions = ("enable", "disable")
     fieldsets = (

@@ -7,8 +7,11 @@ index, so no path of a request ever reaches the file system. Django's middleware
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_AGE = 300  # seconds; addresses with a version (see VersionedStorage) are kept for a year
 YEAR = 31_536_000
+LEAST = 500  # bytes; less is not worth compressing
+PACKABLE = ("text/", "application/javascript", "application/json", "image/svg+xml")
+NO_WEIGHT = re.compile(r";q=0(\.0*)?$")
 # Pages of the admin and portal are the only users: nothing here may run or be framed by itself.
 GUARD = ((b"x-content-type-options", b"nosniff"), (b"cross-origin-resource-policy", b"same-origin"))
 PASSED_HEADERS = {
@@ -49,6 +55,7 @@ class StaticApp:
 
     def __init__(self, following: App) -> None:
         self._following = following
+        self._packed: dict[bytes, bytes] = {}  # by a file's digest
         self._index = WhiteNoise(None, max_age=MAX_AGE)
         for address, path in list_files().items():
             self._index.add_file_to_dictionary(address, path)
@@ -64,21 +71,46 @@ class StaticApp:
             return
         asked = {PASSED_HEADERS[n]: v.decode("latin-1") for n, v in scope["headers"] if n in PASSED_HEADERS}
         # Opening and reading a file may wait for a disk, so it leaves the event loop.
-        response, body = await asyncio.to_thread(_read, file, scope["method"], asked)
+        response, body = await asyncio.to_thread(self._read, file, scope["method"], asked)
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+        headers.append((b"vary", b"accept-encoding"))
         if scope.get("query_string", b"").startswith(b"v="):
             headers = [pair for pair in headers if pair[0] != b"cache-control"]
             headers.append((b"cache-control", f"max-age={YEAR}, public, immutable".encode()))
         await send({"type": "http.response.start", "status": int(response.status), "headers": [*headers, *GUARD]})
         await send({"type": "http.response.body", "body": body})
 
+    def _read(self, file: StaticFile, method: str, asked: dict[str, str]) -> tuple[Response, bytes]:
+        """The answer and its body, compressed for who takes that. In a thread."""
+        # Tags of compressed files are weak; RFC 9110 section 13.1.2 compares them without that mark.
+        if "HTTP_IF_NONE_MATCH" in asked:
+            asked["HTTP_IF_NONE_MATCH"] = asked["HTTP_IF_NONE_MATCH"].removeprefix("W/")
+        response = file.get_response(method, asked)
+        if response.file is None:
+            return response, b""
+        with response.file:
+            body = response.file.read()
+        if response.status == HTTPStatus.OK and takes_gzip(asked.get("HTTP_ACCEPT_ENCODING", "")):
+            return self._compress(Response(response.status, list(response.headers), None), body)
+        return response, body
 
-def _read(file: StaticFile, method: str, asked: dict[str, str]) -> tuple[Response, bytes]:
-    response = file.get_response(method, asked)
-    if response.file is None:
-        return response, b""
-    with response.file:
-        return response, response.file.read()
+    def _compress(self, response: Response, body: bytes) -> tuple[Response, bytes]:
+        """The same file in gzip, made once; what gains nothing by it stays as it is."""
+        fields = dict(response.headers)
+        if len(body) < LEAST or not fields["Content-Type"].startswith(PACKABLE):
+            return response, body
+        digest = hashlib.sha256(body).digest()
+        packed = self._packed.get(digest) or gzip.compress(body, 9, mtime=0)
+        self._packed[digest] = packed
+        fields |= {"Content-Encoding": "gzip", "Content-Length": str(len(packed)), "ETag": f"W/{fields['ETag']}"}
+        response.headers = list(fields.items())
+        return response, packed
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding names gzip, and not to refuse it."""
+    parts = [part.replace(" ", "").lower() for part in accepted.split(",")]
+    return any(part.split(";")[0] == "gzip" and not NO_WEIGHT.search(part) for part in parts)
 
 
 async def _send_missing(scope: Scope, send: Send) -> None:

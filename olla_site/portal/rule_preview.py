@@ -53,8 +53,8 @@ TITLES = {
 
 @action(Right.ADMINISTER)
 async def preview(request: HttpRequest) -> HttpResponseBase:
-    """A button of the list: `step`, `rule`, and `past` for a move."""
-    values = request.POST
+    """A button of the list: `step`; `rule`, and `past` for a move, may stand in the address."""
+    values = {**request.GET.dict(), **request.POST.dict()}
     if values.get("step") not in BUTTONS:
         raise Http404
     change = Change(Step(values["step"]), _number(values.get("rule")), _number(values.get("past")))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from asgiref.sync import sync_to_async
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.urls import reverse
+from django.utils.safestring import SafeString
 
 from endpoints import loading
 from endpoints.findings import Finding
@@ -18,35 +20,19 @@ from endpoints.rules import Rule, RuleAction
 from endpoints.snapshot import UNIVERSAL, Snapshot, fold_model
 from olla_site.portal.access import Right, action, page, request_rights
 from olla_site.portal.answers import done, is_htmx, say
+from olla_site.portal.places import PlaceDrawer
 from olla_site.portal.rule_changes import BUTTONS, Change, OutdatedError, Placed, Step, make, place, read_rows
 from proxy.live import live
 from proxy.routing import native_names
-from proxy.sieve import LiveView, is_usable
+from proxy.sieve import LiveView
 
-RULES_SHOWN = 200
-ALIASES_SHOWN = 100
+RULES_SHOWN = 100
+ALIASES_SHOWN = 50
 TARGETS_SHOWN = 12
-NAMES_SHOWN = 8
+PLACES_SHOWN = 6
 NAMING = frozenset({RuleAction.RESTRICT, RuleAction.PREFER, RuleAction.SPLIT})
 LAST_WORD = "It has no conditions: it applies to every request, and no rule after it is reached."
 UNREACHED = "Never reached: {name} before it applies to every request."
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """One endpoint something leads to now."""
-
-    id: int
-    name: str
-    usable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Sites:
-    """Endpoints, the first few of them."""
-
-    shown: tuple[Site, ...]
-    more: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +48,7 @@ class RuleRow:
     then: str
     broken: bool
     warnings: tuple[str, ...]
-    sites: Sites | None  # whom it names now, where it names any
+    places: SafeString  # whom it names now, where it names any
     above: int = 0
     below: int = 0
 
@@ -72,7 +58,7 @@ class Target:
     """One target of an alias, and who has it now."""
 
     name: str
-    sites: Sites
+    places: SafeString
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +86,15 @@ def _show(request: HttpRequest, view: LiveView, name: str = "portal/rules.html")
     snapshot = loading.current()
     rows, known = read_rows(), gather_known()
     aliases = list(ModelAlias.objects.order_by("name"))
+    drawer = PlaceDrawer(snapshot, view, PLACES_SHOWN)
     user = request.user
     context = {
-        "rules": draw_rules(rows, known, snapshot, view)[:RULES_SHOWN],
+        "rules": draw_rules(rows[: RULES_SHOWN + 1], known, snapshot, drawer)[:RULES_SHOWN],
         "rules_left_out": max(0, len(rows) - RULES_SHOWN),
+        "address": reverse("portal:rules"),
         "enabled": sum(each.enabled for each in rows),
         "total": len(rows),
-        "aliases": [draw_alias(each, known, snapshot, view) for each in aliases[:ALIASES_SHOWN]],
+        "aliases": [draw_alias(each, known, snapshot, drawer) for each in aliases[:ALIASES_SHOWN]],
         "aliases_total": len(aliases),
         "aliases_left_out": max(0, len(aliases) - ALIASES_SHOWN),
         "may_change": request_rights(request).administer,
@@ -142,7 +130,7 @@ def _change(request: HttpRequest, pk: int, step: Step, view: LiveView) -> HttpRe
 # ---------------------------------------------------------------------------------------------------- drawing
 
 
-def draw_rules(rows: list[RoutingRule], known: Known, snapshot: Snapshot, view: LiveView) -> list[RuleRow]:
+def draw_rules(rows: list[RoutingRule], known: Known, snapshot: Snapshot, drawer: PlaceDrawer) -> list[RuleRow]:
     """The rules in their order, with what is worth telling of each."""
     placed = [place(each) for each in rows]
     names = {each.id: each.name for each in snapshot.endpoints}
@@ -167,7 +155,7 @@ def draw_rules(rows: list[RoutingRule], known: Known, snapshot: Snapshot, view: 
                 then=then,
                 broken=at.rule is None or then == NOBODY_LEFT,
                 warnings=tuple(dict.fromkeys(warnings)),
-                sites=_named(at.rule, snapshot, view),
+                places=_named(at.rule, snapshot, drawer),
                 above=placed[index - 1].pk if index else 0,
                 below=placed[index + 1].pk if index + 1 < len(placed) else 0,
             )
@@ -201,36 +189,26 @@ def _review(row: RoutingRule, at: Placed, known: Known) -> list[str]:
     return [each.message for each in found]
 
 
-def _named(rule: Rule | None, snapshot: Snapshot, view: LiveView) -> Sites | None:
+def _named(rule: Rule | None, snapshot: Snapshot, drawer: PlaceDrawer) -> SafeString:
     if rule is None or rule.action not in NAMING:
-        return None
-    return _sites([each.id for each in snapshot.endpoints if rule.names(each.id, each.tags)], snapshot, view)
+        return SafeString()
+    return drawer.draw((e.id for e in snapshot.endpoints if rule.names(e.id, e.tags)), "no endpoint").html
 
 
-def _sites(ids: list[int], snapshot: Snapshot, view: LiveView) -> Sites:
-    """Endpoints by id, those that take requests first."""
-    found = [snapshot.by_id[each] for each in ids]
-    sites = [Site(each.id, each.name, is_usable(each, view)) for each in found]
-    sites.sort(key=lambda each: not each.usable)
-    return Sites(tuple(sites[:NAMES_SHOWN]), max(0, len(sites) - NAMES_SHOWN))
-
-
-def draw_alias(row: ModelAlias, known: Known, snapshot: Snapshot, view: LiveView) -> AliasRow:
+def draw_alias(row: ModelAlias, known: Known, snapshot: Snapshot, drawer: PlaceDrawer) -> AliasRow:
     """An alias: its targets in their order, each with who has it now."""
     names = row.target_names()
     others = {name: targets for name, targets in known.aliases.items() if name != fold_model(row.name)}
     findings = review_alias(row.name, names, Known(known.models, others, known.tags))
-    targets = [
-        Target(name, _sites(list(native_names(snapshot, UNIVERSAL, name)), snapshot, view))
-        for name in names[:TARGETS_SHOWN]
-    ]
+    shown = names[:TARGETS_SHOWN]
+    places = [drawer.draw(native_names(snapshot, UNIVERSAL, name), "no endpoint lists it") for name in shown]
     return AliasRow(
         pk=row.pk,
         name=row.name,
         one_model=row.one_model,
-        targets=tuple(targets),
+        targets=tuple(Target(name, each.html) for name, each in zip(shown, places, strict=True)),
         more=max(0, len(names) - TARGETS_SHOWN),
-        works=any(site.usable for target in targets for site in target.sites.shown),
+        works=any(each.works for each in places),
         notes=row.notes,
         warnings=tuple(each.message for each in findings),
     )

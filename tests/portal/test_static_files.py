@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,33 @@ async def test_it_answers_304_to_a_known_tag(app):
     status, _, body = await ask(app, "/static/admin/css/base.css", if_none_match=headers["etag"])
 
     assert (status, body) == (304, b"")
+
+
+@pytest.mark.parametrize("accepted", ["gzip", "br;q=1.0, GZIP;q=0.5, *;q=0"])
+async def test_it_compresses_for_who_takes_it(app, accepted):
+    for _ in range(2):  # made, then remembered
+        _, headers, body = await ask(app, "/static/admin/css/base.css", accept_encoding=accepted)
+
+        assert (headers["content-encoding"], headers["vary"]) == ("gzip", "accept-encoding")
+        assert headers["content-length"] == str(len(body))
+        assert len(body) < len(read("admin/css/base.css")) / 2
+        assert gzip.decompress(body) == read("admin/css/base.css")
+
+    status, _, _ = await ask(app, "/static/admin/css/base.css", if_none_match=headers["etag"])
+    assert (headers["etag"][:2], status) == ("W/", 304)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"accept_encoding": "gzip;q=0"}, {"accept_encoding": "identity"}, {"accept_encoding": "br, zstd"},
+     {"accept_encoding": "gzip", "range": "bytes=0-99"}],
+)  # fmt: skip
+async def test_it_compresses_for_nobody_else(app, fields):
+    _, headers, body = await ask(app, "/static/admin/css/base.css", **fields)
+
+    assert "content-encoding" not in headers
+    assert headers["vary"] == "accept-encoding"
+    assert read("admin/css/base.css").startswith(body)
 
 
 async def test_it_answers_304_to_an_unchanged_date(app):
