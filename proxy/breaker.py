@@ -79,6 +79,11 @@ class Breaker:
         # Only endpoints that have failed are here, so that the others cost one look.
         self._gates: dict[int, _Gate] = {}
 
+    @property
+    def transitions(self) -> int:
+        """How often a gate has opened, let a probe pass, or closed; an open gate's time running out is none."""
+        return self._eras
+
     def is_candidate(self, endpoint_id: int, now: float) -> bool:
         """Whether `try_enter` would give a ticket."""
         gate = self._gates.get(endpoint_id)

@@ -62,6 +62,8 @@ class Live:
     tallies: Tallies = field(default_factory=Tallies)
     hang_ups: int = 0
     _seen: Sight = field(default_factory=lambda: Sight(EMPTY, 0.0))
+    _out: set[int] = field(default_factory=set)  # who was kept out at the last look
+    _transitions: int = 0  # of breakers by then
     _cursors: Counter[tuple[int, int, int]] = field(default_factory=Counter)
 
     def reset(self) -> None:
@@ -99,7 +101,7 @@ class Live:
             return None
         self.requests[endpoint.id] += 1
         if endpoint.requests_per_minute:
-            self.rates.count(endpoint.id, time.time())
+            self.rates.count(endpoint.id, endpoint.requests_per_minute, time.time())
         return Attempt(endpoint, ticket, self.breaker, slot, self._attempt_closed, now)
 
     def count_finished(self, record: RequestRecord) -> None:
@@ -148,16 +150,13 @@ class Live:
         if self.resting:
             self.resting = {key: until for key, until in self.resting.items() if until > now}
             held.update(dict.fromkeys(self.resting, DropReason.RESTING))
-        clock = time.time()
-        for each in loading.current().rated:
-            if not self.rates.has_room(each.id, each.requests_per_minute, clock):
-                held[each.id] = DropReason.RATE_LIMITED
+        held.update(dict.fromkeys(self.rates.find_spent(time.time()), DropReason.RATE_LIMITED))
         return held
 
     def follow(self, snapshot: Snapshot, now: float | None = None) -> None:
         """Heed what the loader sees: sessions leave endpoints that take no traffic, the line looks who may answer.
 
-        Called at every look, since maintenance windows begin without a new snapshot.
+        Called at every look, since windows begin, breakers let requests try and rests end without a new snapshot.
         """
         before, self._seen = self._seen, Sight(snapshot, time.time() if now is None else now)
         gone = find_unroutable(before, self._seen)
@@ -166,8 +165,20 @@ class Live:
         if before.snapshot is not snapshot:
             self.breaker.retain(snapshot.by_id)
             self.tallies.retain(snapshot.by_id)
-        if gone or before.snapshot is not snapshot or find_unroutable(self._seen, before):
+            self.rates.follow({each.id: each.requests_per_minute for each in snapshot.rated}, time.time())
+        if gone or before.snapshot is not snapshot or find_unroutable(self._seen, before) or self._came_back():
             self.queue.reconsider()
+
+    def _came_back(self) -> bool:
+        """Whether one may answer again that a breaker, a rest, its rate or a failure kept out at the last look.
+
+        A breaker may have let a request pass and closed again between two looks: its transitions tell.
+        """
+        view = self.view()
+        out, transitions = {*view.held_out, *view.demoted}, self.breaker.transitions
+        came_back = bool(self._out - out) or transitions != self._transitions
+        self._out, self._transitions = out, transitions
+        return came_back
 
 
 def _cursor_key(candidates: Sequence[EndpointRecord]) -> tuple[int, int, int]:

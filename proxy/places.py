@@ -32,23 +32,26 @@ async def take_place(
     much can happen while a request waits in line or for others. Raises OllaError(queue_full).
     """
     now = time.monotonic()
-    just_routed = not tried
     slot = _take_at_once(tiers, decision, visit, now)
+    has_waited = slot is None
     if slot is None:
         slot = await _wait_in_line(tiers, tried, decision, inbound)
-        just_routed = False
         if slot is None:
             tiers.clear()  # other endpoints may answer by now, or none
             return None
-    tried.add(slot.endpoint_id)
+    just_routed = not tried and not has_waited
     endpoint: EndpointRecord | None = _take_out(tiers, slot.endpoint_id)
     if not just_routed:
         endpoint = _as_it_is_now(inbound, slot.endpoint_id)
-    if endpoint is None:
+    attempt = None if endpoint is None else live.open_attempt(endpoint, slot)
+    if endpoint is None or attempt is None:
         slot.release()
+        if has_waited:
+            tiers.clear()
         return None
+    tried.add(endpoint.id)
     visit.settle(endpoint.id, now)
-    return live.open_attempt(endpoint, slot)
+    return attempt
 
 
 def have_room(tiers: Tiers) -> bool:

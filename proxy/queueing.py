@@ -7,8 +7,9 @@
 
 A freed slot goes to the client whose turn it is, and of its requests to the one that waits longest, among
 those that accept the endpoint. A full line does not shut out newcomers for the sake of one client: whoever has
-the most waiting gives up the last of them. It all happens on one event loop, without locks: between `await`s
-nobody else runs, and a slot is counted as taken when it is granted, not when its task wakes up.
+the most waiting gives up the last of them. Who comes back into the line, since other endpoints may answer by now,
+stands where it stood. It all happens on one event loop, without locks: between `await`s nobody else runs, and a
+slot is counted as taken when it is granted, not when its task wakes up.
 """
 
 # ruff: noqa: N818 - the names say why there is no slot; the base class says that it is an error
@@ -21,6 +22,8 @@ from collections.abc import Callable, Collection
 from itertools import chain
 
 Wanted = Callable[[], Collection[int]]
+# Of more clients than these it is forgotten who was served before the longest wait there can be.
+_REMEMBERED_TURNS = 1000
 
 
 class QueueError(Exception):
@@ -59,15 +62,15 @@ class Slot:
 class _Waiter:
     """A request in the line."""
 
-    __slots__ = ("accepted", "client", "outcome", "since", "slot", "wanted_now")
+    __slots__ = ("accepted", "came", "client", "outcome", "since", "slot", "wanted_now")
 
-    def __init__(
-        self, client: str, accepted: frozenset[int], wanted_now: Wanted | None, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, client: str, accepted: frozenset[int], waited: float, wanted_now: Wanted | None) -> None:
+        loop = asyncio.get_running_loop()
         self.client = client
         self.accepted = accepted
         self.wanted_now = wanted_now
         self.since = loop.time()
+        self.came = self.since - waited  # what its place in the line goes by
         self.slot: Slot | None = None
         # A refusal is a result too: an exception that nobody fetches, since the client has left, is logged.
         self.outcome: asyncio.Future[Slot | QueueError] = loop.create_future()
@@ -88,7 +91,8 @@ class SlotQueue:
         self._limit_of = limit_of
         self.in_flight: Counter[int] = Counter()  # places taken, by endpoint id; absent is none
         # Clients in the order of their turns; each one's waiters in the order they came.
-        self._lines: OrderedDict[str, dict[_Waiter, None]] = OrderedDict()
+        self._lines: OrderedDict[str, OrderedDict[_Waiter, None]] = OrderedDict()
+        self._turns: dict[str, float] = {}  # when each client last had a turn
         self._wanted: Counter[int] = Counter()  # endpoint id -> waiters that accept it
         self._waiting = 0
 
@@ -130,9 +134,8 @@ class SlotQueue:
         if waited and waited >= self.timeout:
             self.timed_out += 1
             raise self._too_late()
-        loop = asyncio.get_running_loop()
-        waiter = self._line_up(_Waiter(client, frozenset(endpoint_ids), wanted_now, loop))
-        timer = loop.call_later(self.timeout - waited, self._expire, waiter)
+        waiter = self._line_up(_Waiter(client, frozenset(endpoint_ids), waited, wanted_now))
+        timer = asyncio.get_running_loop().call_later(self.timeout - waited, self._expire, waiter)
         outcome: Slot | QueueError | None = None
         try:
             outcome = await waiter.outcome
@@ -147,7 +150,7 @@ class SlotQueue:
     def reconsider(self) -> None:
         """Serve the line anew: limits may have been raised, endpoints come and gone.
 
-        Who would wait for the same endpoints as before keeps its turn.
+        Who would wait for the same endpoints as before stays; the others come back by themselves.
         """
         for waiter in [*chain.from_iterable(self._lines.values())]:
             if waiter.wanted_now is not None and waiter.accepted != frozenset(waiter.wanted_now()):
@@ -187,27 +190,52 @@ class SlotQueue:
 
     def _grant(self, waiter: _Waiter, endpoint_id: int) -> None:
         self._step_out(waiter)
+        now = waiter.outcome.get_loop().time()
         if waiter.client in self._lines:
             self._lines.move_to_end(waiter.client)
+        self._note_turn(waiter.client, now)
         self.served += 1
-        waiter.slot = self._take(endpoint_id, waiter.outcome.get_loop().time() - waiter.since)
+        waiter.slot = self._take(endpoint_id, now - waiter.since)
         waiter.outcome.set_result(waiter.slot)
+
+    def _note_turn(self, client: str, at: float) -> None:
+        self._turns[client] = max(at, self._turns.get(client, at))
+        if len(self._turns) > _REMEMBERED_TURNS:
+            oldest = at - self.timeout  # nobody in line came before that
+            self._turns = {each: at for each, at in self._turns.items() if at > oldest or each in self._lines}
 
     def _line_up(self, waiter: _Waiter) -> _Waiter:
         if self._waiting >= self.length:
-            self._make_way_for(waiter.client)
-        self._lines.setdefault(waiter.client, {})[waiter] = None
+            self._make_way_for(waiter)
+        line = self._lines.get(waiter.client)
+        if line is None:
+            line = self._lines[waiter.client] = OrderedDict()
+            self._note_turn(waiter.client, waiter.came)
+        line[waiter] = None
+        if waiter.came < waiter.since:
+            self._give_place_back(waiter, line)
         self._wanted.update(waiter.accepted)
         self._waiting += 1
         return waiter
 
-    def _make_way_for(self, client: str) -> None:
-        """Turn the last waiter of the client that has most away. Raises QueueFull if that is no fairer."""
-        most = max(self._lines.values(), key=len, default={})
-        if len(self._lines.get(client, ())) + 1 >= len(most):
+    def _give_place_back(self, waiter: _Waiter, line: OrderedDict[_Waiter, None]) -> None:
+        """Let one that has just lined up again stand before those that came after it."""
+        for other in [each for each in line if each.came > waiter.came]:
+            line.move_to_end(other)
+        if len(line) == 1:
+            turn = self._turns[waiter.client]
+            for client in [each for each in self._lines if self._turns[each] > turn]:
+                self._lines.move_to_end(client)
+
+    def _make_way_for(self, waiter: _Waiter) -> None:
+        """Turn the last one away of the client that has most. Raises QueueFull if that is no fairer."""
+        own = self._lines.get(waiter.client, OrderedDict())
+        most = max(self._lines.values(), key=_size_and_newest, default=own)
+        last = next(reversed(own if len(own) == len(most) else most), None)
+        if last is None or not (len(own) + 1 < len(most) or waiter.came < last.came):
             self.refused += 1
             raise QueueFull(f"{self._waiting} requests are waiting already")
-        self.refused += self._refuse(next(reversed(most)), QueueFull("another client had fewer requests waiting"))
+        self.refused += self._refuse(last, QueueFull("another request was before this one"))
 
     def _expire(self, waiter: _Waiter) -> None:
         self.timed_out += self._refuse(waiter, self._too_late())
@@ -231,8 +259,8 @@ class SlotQueue:
 
     def _step_out(self, waiter: _Waiter) -> None:
         """Take a waiter out of the line if it still stands there."""
-        line = self._lines.get(waiter.client, {})
-        if waiter not in line:
+        line = self._lines.get(waiter.client)
+        if line is None or waiter not in line:
             return
         del line[waiter]
         if not line:
@@ -242,3 +270,7 @@ class SlotQueue:
             self._wanted[endpoint_id] -= 1
             if not self._wanted[endpoint_id]:
                 del self._wanted[endpoint_id]
+
+
+def _size_and_newest(line: OrderedDict[_Waiter, None]) -> tuple[int, float]:
+    return len(line), next(reversed(line)).came

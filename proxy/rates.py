@@ -9,6 +9,7 @@ somebody who has used his share up. What was refused is not counted.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -172,30 +173,42 @@ class OpenRequests:
 
 
 class EndpointRates:
-    """Requests sent to each endpoint within this minute; a limit of None or 0 is none."""
+    """Requests sent to each endpoint within this minute; a limit of None or 0 is none.
 
-    __slots__ = ("_minute",)
+    Who has none left is known without a look at all the others.
+    """
+
+    __slots__ = ("_minute", "_spent")
 
     def __init__(self) -> None:
         self._minute = Window(MINUTE)
+        self._spent: dict[int, int] = {}  # endpoint id -> the limit it has reached
 
     def has_room(self, endpoint_id: int, limit: int | None, now: float) -> bool:
         """Whether one more request may be sent there. Counts nothing."""
         return not limit or self._minute.turn(now).get(endpoint_id, 0) < limit
 
-    def count(self, endpoint_id: int, now: float) -> None:
+    def count(self, endpoint_id: int, limit: int, now: float) -> None:
         """One request is sent there."""
         counts = self._minute.turn(now)
         counts[endpoint_id] = counts.get(endpoint_id, 0) + 1
+        if counts[endpoint_id] >= limit:
+            self._spent[endpoint_id] = limit
+
+    def find_spent(self, now: float) -> Collection[int]:
+        """The endpoints that may be sent no more within this minute."""
+        if self._spent:
+            self._spent = {key: limit for key, limit in self._spent.items() if not self.has_room(key, limit, now)}
+        return self._spent
+
+    def follow(self, limits: Mapping[int, int], now: float) -> None:
+        """Go by other limits from here on; an endpoint that is not named has none."""
+        self._spent = {key: limit for key, limit in limits.items() if not self.has_room(key, limit, now)}
 
     def seconds_left(self, now: float) -> int:
         """Whole seconds until every endpoint has room again, for Retry-After."""
         self._minute.turn(now)
         return _seconds_until(self._minute.end, now)
-
-    def forget(self) -> None:
-        """Start anew."""
-        self._minute = Window(MINUTE)
 
 
 def _seconds_until(end: int, now: float) -> int:

@@ -102,6 +102,45 @@ async def test_a_request_in_line_goes_to_an_endpoint_that_comes_back(proxy: Prox
             assert (await first.done()).status == 200
 
 
+def _break(endpoint: Endpoint) -> None:
+    ticket = live.breaker.try_enter(endpoint.pk, time.monotonic())
+    assert ticket is not None
+    live.breaker.fail(ticket, time.monotonic())
+
+
+def _rest(endpoint: Endpoint) -> None:
+    live.resting[endpoint.pk] = time.monotonic() + 0.3
+
+
+def _demote(endpoint: Endpoint) -> None:
+    live.demote(loading.current().by_id[endpoint.pk], time.time())
+    asyncio.get_running_loop().call_later(0.3, live.restore, endpoint.pk)
+
+
+@pytest.mark.parametrize("keep_out", [_break, _rest, _demote])
+async def test_all_in_line_go_to_an_endpoint_that_is_no_longer_kept_out(
+    proxy: Proxy, settings: Any, keep_out: Callable[[Endpoint], None]
+) -> None:
+    settings.OLLA_BREAKER_THRESHOLD, settings.OLLA_BREAKER_OPEN_TIME = 1, 0.3
+    live.reset()
+    gate = asyncio.Event()
+    async with ScriptedBackend(gated(gate)) as backend, ScriptedBackend(OK) as other:
+        endpoint = await proxy.add(other.url, name="other")
+        keep_out(endpoint)
+        async with one_in_line(proxy, backend.url) as (first, second):
+            third, fourth = (proxy.open("POST", CHAT, {"model": "m"}, client=f"10.0.0.{n}") for n in (1, 2))
+            async with asyncio.timeout(5):
+                while not second.task.done() or not third.task.done() or not fourth.task.done():
+                    live.follow(loading.current())  # as at each look of the loader
+                    await asyncio.sleep(0.02)
+            assert [(each.status, each.header("x-olla-endpoint")) for each in (second, third, fourth)] == [
+                (200, "other")
+            ] * 3
+            assert len(other.requests) == 3
+            gate.set()
+            assert (await first.done()).status == 200
+
+
 async def test_a_request_has_one_time_in_line_however_often_its_endpoints_change(
     proxy: Proxy, settings: Any
 ) -> None:

@@ -264,6 +264,81 @@ async def test_it_sends_those_away_who_would_wait_for_others_by_now():
     assert is_empty(queue)
 
 
+# Back in line
+
+
+async def serve_all(slot: Slot, tasks: dict[str, asyncio.Task[Slot]]) -> list[str]:
+    """Release and grant until all are served; who was, in which order."""
+    served = []
+    while tasks:
+        slot.release()
+        await settle()
+        name = next(name for name, task in tasks.items() if task.done())
+        served.append(name)
+        slot = await tasks.pop(name)
+    slot.release()
+    return served
+
+
+async def come_back(queue: SlotQueue, client: str, waited: float) -> asyncio.Task[Slot]:
+    task = asyncio.get_running_loop().create_task(queue.wait([A], client, waited=waited))
+    await settle()
+    return task
+
+
+async def test_who_comes_back_stands_before_those_who_came_later():
+    queue = make_queue()
+    slot = take(queue)
+    tasks = {name: await line_up(queue, client) for name, client in (("ann-2", "ann"), ("bob-1", "bob"))}
+    tasks["ann-1"] = await come_back(queue, "ann", waited=9.0)
+    tasks["carol-1"] = await come_back(queue, "carol", waited=8.0)
+    tasks["bob-2"] = await line_up(queue, "bob")
+    assert await serve_all(slot, tasks) == ["carol-1", "ann-1", "bob-1", "ann-2", "bob-2"]
+    assert is_empty(queue)
+
+
+async def test_a_client_that_comes_back_does_not_come_before_those_it_has_had_its_turn_before():
+    queue = make_queue()
+    slot = take(queue)
+    first = await line_up(queue, "greedy")
+    bob = await line_up(queue, "bob")
+    slot.release()
+    slot = await first
+    tasks = {"bob": bob, "greedy": await come_back(queue, "greedy", waited=9.0)}
+    assert await serve_all(slot, tasks) == ["bob", "greedy"]
+    assert is_empty(queue)
+
+
+async def test_the_last_to_come_makes_way_for_one_who_comes_back():
+    queue = make_queue(length=2)
+    slot = take(queue)
+    tasks = {"ann": await line_up(queue, "ann"), "bob": await line_up(queue, "bob")}
+    tasks["carol"] = await come_back(queue, "carol", waited=9.0)
+    with pytest.raises(QueueFull):
+        await tasks.pop("bob")
+    with pytest.raises(QueueFull):
+        await queue.wait([A], "dan")
+    assert await serve_all(slot, tasks) == ["carol", "ann"]
+    assert is_empty(queue)
+
+
+def test_it_forgets_the_turns_of_clients_long_gone():
+    loop = SteppedLoop()
+    queue = make_queue()
+
+    async def come_and_go(client: str) -> None:
+        slot = take(queue)
+        task = await line_up(queue, client)
+        slot.release()
+        (await task).release()
+
+    for number in range(1500):
+        loop.run_until_complete(come_and_go(f"client-{number}"))
+        loop.now += 1
+    loop.close()
+    assert len(queue._turns) <= 1001
+
+
 # Clients that leave
 
 
@@ -515,7 +590,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def admit(self, waiting: Waiting, free: list[int]) -> None:
         if not free and len(self.line) >= self.LENGTH:
-            greediest = max(self.turns, key=lambda client: len(self.of(client)))
+            greediest = max(self.turns, key=lambda each: (len(self.of(each)), self.line.index(self.of(each)[-1])))
             if len(self.of(waiting.client)) + 1 >= len(self.of(greediest)):
                 waiting.outcome = QueueFull
                 self.unchecked.append(waiting)

@@ -203,21 +203,40 @@ def test_it_has_room_at_an_endpoint_until_its_limit():
     rates = EndpointRates()
     for _ in range(200):
         assert rates.has_room(7, 200, NOW)
-        rates.count(7, NOW)
+        assert not rates.find_spent(NOW)
+        rates.count(7, 200, NOW)
 
+    assert set(rates.find_spent(NOW)) == {7}
     assert not rates.has_room(7, 200, NOW)
     assert rates.has_room(8, 200, NOW)
     assert rates.seconds_left(NOW) == 50
     assert rates.has_room(7, 200, NOW + 50)
+    assert not rates.find_spent(NOW + 50)
+
+
+def test_it_goes_by_an_endpoints_new_limit_at_once():
+    rates = EndpointRates()
+    for _ in range(5):
+        rates.count(7, 5, NOW)
+        rates.count(8, 9, NOW)
+
+    rates.follow({7: 6, 8: 5}, NOW)
+    assert set(rates.find_spent(NOW)) == {8}
+    rates.count(7, 6, NOW)
+    assert set(rates.find_spent(NOW)) == {7, 8}
+    rates.follow({7: 6}, NOW)
+    assert set(rates.find_spent(NOW)) == {7}
 
 
 @pytest.mark.parametrize("limit", [None, 0])
 def test_it_always_has_room_at_an_endpoint_without_limit(limit):
     rates = EndpointRates()
     for _ in range(1000):
-        rates.count(7, NOW)
+        rates.count(7, 5, NOW)
 
     assert rates.has_room(7, limit, NOW)
+    rates.follow({}, NOW)
+    assert not rates.find_spent(NOW)
 
 
 @pytest.mark.parametrize(
