@@ -116,10 +116,12 @@ VLLM_METRICS: Metrics = (
     *OPENAI_METRICS, *ANTHROPIC_METRICS,
     _read(Metric.TTFT_MS, "metrics.time_to_first_token_ms"),
     _read(Metric.GENERATION_MS, "metrics.generation_time_ms"),
+    _read(Metric.TOKENS_PER_SECOND, "metrics.tokens_per_second"),
 )  # fmt: skip
 # `/generate` puts what it took beside the text; the finish reason there is an object.
 SGLANG_METRICS: Metrics = (
     *OPENAI_METRICS,
+    _read(Metric.REASONING_TOKENS, "usage.reasoning_tokens"),
     _read(Metric.FINISH_REASON, "meta_info.finish_reason.type"),
     _read(Metric.PROMPT_TOKENS, "meta_info.prompt_tokens"),
     _read(Metric.COMPLETION_TOKENS, "meta_info.completion_tokens"),

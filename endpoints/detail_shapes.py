@@ -20,6 +20,7 @@ from endpoints.listed import (
     parse_model_type,
     parse_state,
 )
+from endpoints.loaded import omlx_names
 from endpoints.profiles import DetailSource
 from endpoints.quantities import parse_bytes, write_count
 
@@ -104,7 +105,8 @@ def _mode_type(mode: str, words: list[str]) -> str:
 
 def add_omlx_status(models: Models, document: Any) -> Models:
     """GET /v1/models/status (oMLX): what is in memory, what each model is for and how much it takes."""
-    told = {read_name(each, "id"): each for each in read_objects(_as_object(document), "models")}
+    entries = read_objects(_as_object(document), "models")
+    told = {name: each for each in entries for name in omlx_names(each)}
     return tuple(_add_omlx_status(each, told.get(each.name, {})) for each in models)
 
 

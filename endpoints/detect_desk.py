@@ -12,7 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import URLPattern, path
 
 from endpoints.asking import ProbeTarget
-from endpoints.detection import detect_type
+from endpoints.detection import detect_type, seconds_for
 from endpoints.models import Endpoint
 from endpoints.profiles import AUTO, PROFILES
 from endpoints.recording import build_target
@@ -53,7 +53,7 @@ class DetectDesk:
         target = target_of(form.instance)
         if target.problem:
             return JsonResponse({"error": target.problem}, status=400)
-        wait = min(target.check_timeout, LONGEST_WAIT)
+        wait = min(seconds_for(target), LONGEST_WAIT)
         kind = asyncio.run(_ask(target, wait))
         if not kind:
             message = f"No server of a known type answered there within {wait:g} s."

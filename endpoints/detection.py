@@ -17,6 +17,8 @@ from endpoints.profiles import FALLBACK, PROFILES
 from endpoints.transport import Transport
 
 LONGEST_SIGNATURE = 1024 * 1024
+# All paths at once are more work than a health check, and LiteLLM takes seconds for its first answers.
+LEAST_SECONDS = 5.0
 MODELS = "/v1/models"
 OLLAMA_VERSION = "/api/version"
 OLLAMA_TAGS = "/api/tags"
@@ -43,6 +45,11 @@ async def detect_type(target: ProbeTarget, door: Transport, *, timeout: float) -
     # What no signature speaks for is only sure when every path was answered: a server that has just started may
     # answer its list and be late with the rest, and a detected type stays until it no longer fits.
     return "" if kind == FALLBACK.name and None in found else kind
+
+
+def seconds_for(target: ProbeTarget) -> float:
+    """How long finding out its kind may take: a check's timeout is meant for one small answer."""
+    return max(target.check_timeout, LEAST_SECONDS)
 
 
 async def _ask_signature(target: ProbeTarget, path: str, door: Transport, timeout: float) -> Reply | None:
@@ -108,9 +115,9 @@ _SIGNATURES: tuple[tuple[str, Callable[[Replies], bool]], ...] = (
     ("llamacpp", _is_llamacpp),
     ("litellm", _is_litellm),
     ("lemonade", _is_lemonade),
+    ("docker-model-runner", _is_docker_model_runner),  # answers as Ollama too
     ("ollama", _is_ollama),
     ("lm-studio", _is_lm_studio),
-    ("docker-model-runner", _is_docker_model_runner),
     ("omlx", _is_omlx),
 )
 

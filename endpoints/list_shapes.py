@@ -153,6 +153,17 @@ def parse_lemonade(entry: Entry) -> ListedModel | None:
     )
 
 
+_VLLM_MLX = OpenAIList(frozenset({"vllm-mlx", "vllm"}), "mlx")
+_VLLM_MLX_TYPES = {"vllm-mlx-embedding": ModelType.EMBEDDINGS, "vllm-mlx-reranker": ModelType.RERANK}
+
+
+def parse_vllm_mlx(entry: Entry) -> ListedModel | None:
+    """One entry of vLLM-MLX's GET /v1/models, whose owner tells what a model is for."""
+    model = _VLLM_MLX(entry)
+    model_type = _VLLM_MLX_TYPES.get(model.owner) if model is not None else None
+    return replace(model, owner="", model_type=model_type.value) if model and model_type else model
+
+
 def _label_type(labels: list[str]) -> str:
     return next((found for found in (parse_model_type(label) for label in labels) if found), "")
 
@@ -179,7 +190,7 @@ SHAPES: dict[ListFormat, tuple[str, Parser]] = {
     ListFormat.LM_STUDIO: ("data", parse_lm_studio),
     ListFormat.OPENAI: ("data", _GENERIC),
     ListFormat.VLLM: ("data", OpenAIList(frozenset({"vllm"}))),
-    ListFormat.VLLM_MLX: ("data", OpenAIList(frozenset({"vllm-mlx", "vllm"}), "mlx")),
+    ListFormat.VLLM_MLX: ("data", parse_vllm_mlx),
     ListFormat.SGLANG: ("data", OpenAIList(frozenset({"sglang"}))),
     ListFormat.LMDEPLOY: ("data", OpenAIList(frozenset({"lmdeploy"}))),
     ListFormat.LLAMACPP: ("data", OpenAIList(frozenset({"llamacpp", "llama.cpp"}), "gguf")),

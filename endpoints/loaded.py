@@ -106,7 +106,14 @@ def _read_omlx(document: Any) -> Loaded | None:
     entries = _entries(document, "models")
     if entries is None or not any(isinstance(each.get("loaded"), bool) for each in entries):
         return None
-    return {fold_tag(read_name(each, "id")): PRESENT for each in entries if each.get("loaded") is True}
+    loaded = (each for each in entries if each.get("loaded") is True)
+    return {fold_tag(name): PRESENT for each in loaded for name in omlx_names(each)}
+
+
+def omlx_names(status: Entry) -> tuple[str, ...]:
+    """What a model of oMLX's status may be called in its list: by its folder, or by the alias it was given."""
+    names = (read_name(status, "id"), read_name(status, "model_alias"))
+    return tuple(name for name in names if name)
 
 
 def _read_docker(document: Any) -> Loaded | None:

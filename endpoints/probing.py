@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from endpoints.addressing import join_url
 from endpoints.asking import AskError, ProbeTarget, Reply, ask
-from endpoints.detection import detect_type
+from endpoints.detection import detect_type, seconds_for
 from endpoints.enriching import add_details
 from endpoints.failures import (
     DoorError,
@@ -83,7 +83,7 @@ async def probe_endpoint(target: ProbeTarget, door: Transport, now: float, *, de
     # Refused requests say nothing of the kind; a 404 may mean that another kind has moved in.
     if result.status_code in {401, 403, 429} or not (detect or result.status_code == 404):
         return result
-    kind = await detect_type(target, door, timeout=target.check_timeout)
+    kind = await detect_type(target, door, timeout=seconds_for(target))
     profile = target.profile_of(kind)
     if profile.health_path != target.profile.health_path:
         result = await _bounded_probe(target, profile, door, now)
@@ -171,7 +171,7 @@ async def _discover(target: ProbeTarget, door: Transport, timeout: float) -> Dis
     except DiscoveryError as error:
         if target.backend_type != AUTO or not error.misfit:
             raise
-        kind = await detect_type(target, door, timeout=min(timeout, target.check_timeout))
+        kind = await detect_type(target, door, timeout=min(timeout, seconds_for(target)))
         if not kind or target.profile_of(kind) is target.profile:
             raise
         profile = target.profile_of(kind)

@@ -29,6 +29,7 @@ from endpoints.guard_lists import (
     OPENAI_GUARDS,
     SGLANG_GUARDS,
     VLLM_GUARDS,
+    VLLM_MLX_GUARDS,
 )
 from endpoints.name_patterns import EVERY_CHATS, HOSTED
 from endpoints.profile import AUTO as AUTO
@@ -49,8 +50,8 @@ _OPENAI_MEDIA_PATHS = (
 )  # fmt: skip
 _VLLM_PATHS = (
     *_OPENAI_PATHS, "/v1/audio/transcriptions", "/v1/audio/translations", "/v1/messages", "/health", "/metrics",
-    "/version", "/tokenize", "/detokenize", "/rerank", "/score", "/pooling", "/classify",
-    "/get_tokenizer_info",
+    "/v1/messages/count_tokens", "/version", "/tokenize", "/detokenize", "/rerank", "/score", "/pooling",
+    "/classify", "/v2/embed", "/get_tokenizer_info", "/tokenizer_info",
 )  # fmt: skip
 
 
@@ -161,7 +162,16 @@ _ALL = (
         name="vllm-mlx",
         title="vLLM-MLX",
         prefixes=("vllm-mlx",),
-        paths=(*_OPENAI_PATHS, "/health", "/v1/messages"),
+        paths=(
+            *_OPENAI_PATHS,
+            "/health",
+            "/metrics",
+            "/v1/messages",
+            "/v1/messages/count_tokens",
+            "/v1/rerank",
+            "/v1/audio/speech",
+            "/v1/audio/transcriptions",
+        ),
         header_name="vllm-mlx",
         health_path="/health",
         models_path="/v1/models",
@@ -169,7 +179,7 @@ _ALL = (
         aliases=("vllmmlx", "vllm_mlx"),
         listed_owner="vllm-mlx",
         default_ports=(8000,),
-        guards=VLLM_GUARDS,
+        guards=VLLM_MLX_GUARDS,
         native_anthropic=NativeAnthropic(),
         metrics=VLLM_METRICS,
     ),
@@ -186,6 +196,10 @@ _ALL = (
             "/encode",
             "/v1/rerank",
             "/v1/score",
+            "/tokenize",
+            "/detokenize",
+            "/classify",
+            "/v1/audio/transcriptions",
             "/v1/chat/completions/vision",
         ),
         header_name="sglang",
@@ -316,6 +330,8 @@ _ALL = (
             "/v1/messages",
             "/v1/messages/count_tokens",
             "/v1/rerank",
+            "/v1/audio/speech",
+            "/v1/audio/transcriptions",
         ),
         header_name="omlx",
         health_path="/health",
@@ -378,7 +394,10 @@ for _profile in _ALL:
 FALLBACK = PROFILES["openai-compatible"]
 OPENAI_FAMILY = frozenset({"openai", "openai-compatible"})
 # An endpoint registered as OpenAI-compatible (or not yet detected) may be any of these in truth.
-DISGUISES = ("ollama", "lm-studio", "vllm", "sglang", "llamacpp", "lemonade", "lmdeploy", "docker-model-runner")
+DISGUISES = (
+    "ollama", "lm-studio", "vllm", "vllm-mlx", "sglang", "llamacpp", "lemonade", "lmdeploy", "omlx",
+    "docker-model-runner",
+)  # fmt: skip
 
 
 def parse_backend_type(text: str) -> str | None:

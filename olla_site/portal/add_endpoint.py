@@ -20,7 +20,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django_ratelimit.core import is_ratelimited
 
-from endpoints.detection import detect_type
+from endpoints.detection import detect_type, seconds_for
 from endpoints.forms import EndpointForm
 from endpoints.health import Outcome
 from endpoints.models import Endpoint
@@ -116,7 +116,7 @@ async def _ask(endpoint: Endpoint) -> Trial:
             return Trial(False, "It could not be reached", [result.error])
         kind = result.detected_type
         if not kind and endpoint.backend_type == AUTO:
-            kind = await detect_type(target, door, timeout=target.check_timeout)
+            kind = await detect_type(target, door, timeout=seconds_for(target))
         trial = _judge(result.status_code or 0, result.latency_ms or 0.0)
         if kind in PROFILES:
             trial.kind, trial.kind_title = kind, PROFILES[kind].title

@@ -321,6 +321,15 @@ async def test_it_probes_a_detected_kind_in_its_own_way(door):
     assert backend.requests[-1].path == "/"
 
 
+async def test_it_gives_detection_more_time_than_a_check(door):
+    """LiteLLM answers its health check at once, and takes longer for all of its first answers together."""
+    slow = json_reply("I'm alive!", before=1.0)
+    script = {"/health/liveliness": slow, "/v1/models": json_reply(OPENAI_LIST), "*": Reply(404)}
+    async with ScriptedBackend(script) as backend:
+        result = await probe_endpoint(target_of(backend, "auto", check_timeout=0.4), door, NOW, detect=True)
+    assert result.detected_type == "litellm"
+
+
 async def test_it_does_not_detect_what_is_known(door):
     async with ScriptedBackend(OLLAMA) as backend:
         result = await probe_endpoint(target_of(backend, "auto", detected_type="ollama"), door, NOW)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoints.profiles import PROFILES, parse_backend_type
+from endpoints.profiles import DISGUISES, PROFILES, parse_backend_type
 from proxy.errors import OllaError
 from proxy.guards import is_guarded, is_opened, normalise_path
 from proxy.inbound import join_target, parse_target
@@ -22,6 +22,7 @@ GUARDED: dict[str, list[tuple[str, str]]] = {
         ("POST", "/api/create"), ("POST", "/api/push"), ("POST", "/api/pull"), ("DELETE", "/api/delete"),
         ("POST", "/api/copy"), ("HEAD", "/api/blobs/sha256:ab"), ("POST", "/api/blobs/sha256:ab"),
         ("POST", "/api/signout"), ("POST", "/api/me"), ("DELETE", "/api/user/keys/k"),
+        ("POST", "/api/experimental/web_fetch"),
     ],
     "lm-studio": [
         ("POST", "/api/v1/models/load"), ("POST", "/api/v1/models/unload"), ("POST", "/api/v1/models/download"),
@@ -33,14 +34,23 @@ GUARDED: dict[str, list[tuple[str, str]]] = {
         ("GET", "/server_info"), ("POST", "/pause"),
         ("POST", "/reset_encoder_cache"), ("POST", "/update_weights"), ("POST", "/scale_elastic_ep"),
         ("POST", "/weight_checker"), ("POST", "/start_draft_weight_update"), ("POST", "/fault_tolerance/apply"),
-        ("GET", "/weight_info"),
+        ("GET", "/weight_info"), ("POST", "/shutdown_weight_transfer_engine"), ("POST", "/finish_weight_update"),
+        ("POST", "/release_kv_cache_memory"), ("GET", "/kv_event_sources"), ("POST", "/is_scaling_elastic_ep"),
     ],
-    "vllm-mlx": [("POST", "/sleep"), ("POST", "/v1/load_lora_adapter")],
+    "vllm-mlx": [
+        ("POST", "/sleep"), ("POST", "/v1/load_lora_adapter"), ("DELETE", "/v1/cache"),
+        ("DELETE", "/v1/cache/prefix"), ("POST", "/v1/mcp/execute"), ("GET", "/v1/mcp/servers"),
+        ("POST", "/v1/requests/chatcmpl-1/cancel"), ("DELETE", "/v1/requests/chatcmpl-1"),
+    ],
     "sglang": [
         ("GET", "/flush_cache"), ("POST", "/flush_cache"), ("POST", "/update_weights_from_disk"),
         ("POST", "/load_lora_adapter"), ("POST", "/release_memory_occupation"), ("GET", "/get_server_info"),
         ("POST", "/abort_request"), ("PUT", "/hicache/storage-backend"), ("POST", "/set_internal_state"),
-        ("GET", "/get_remote_instance_transfer_engine_info"),
+        ("GET", "/get_remote_instance_transfer_engine_info"), ("POST", "/pd_role_switch"),
+        ("POST", "/begin_weight_update"), ("POST", "/end_weight_update"), ("POST", "/add_external_corpus"),
+        ("GET", "/list_external_corpora"), ("POST", "/scale_elastic_ep"), ("POST", "/gate/activate"),
+        ("GET", "/get_hicache_l3_cache_layout"), ("PUT", "/register_transfer_engine_info"),
+        ("POST", "/register_encoder_url"), ("DELETE", "/unregister_encoder_url"), ("POST", "/dumper/configure"),
     ],
     "llamacpp": [
         ("POST", "/props"), ("POST", "/slots/0"), ("GET", "/slots"), ("POST", "/lora-adapters"),
@@ -52,7 +62,12 @@ GUARDED: dict[str, list[tuple[str, str]]] = {
     "lemonade": [
         ("POST", "/api/v1/pull"), ("POST", "/api/v1/load"), ("POST", "/api/v1/unload"), ("POST", "/api/v1/delete"),
         ("POST", "/v1/params"), ("POST", "/api/v0/install"), ("POST", "/internal/shutdown"),
-        ("POST", "/api/pull"), ("DELETE", "/api/delete"), ("GET", "/api/v1/logs/stream"),
+        ("POST", "/api/pull"), ("DELETE", "/api/delete"), ("GET", "/api/v1/logs/stream"), ("GET", "/logs/stream"),
+        ("POST", "/api/v1/models/register"), ("POST", "/v1/models/check-updates"), ("GET", "/v1/downloads"),
+        ("POST", "/v1/downloads/control"), ("POST", "/v1/cloud/auth"), ("DELETE", "/v1/cloud/auth/openai"),
+        ("GET", "/v1/registry/search"), ("POST", "/v1/install/dry-run"), ("GET", "/v1/models/org/m/files"),
+        ("GET", "/v1/models/m/options"), ("DELETE", "/v1/models/m/options"), ("POST", "/v1/slots/0"),
+        ("GET", "/v1/slots"), ("POST", "/mcp"), ("GET", "/internal/config"), ("POST", "/api/blobs/sha256:ab"),
     ],
     "litellm": [
         ("POST", "/key/generate"), ("GET", "/key/info"), ("POST", "/user/new"), ("GET", "/v1/model/info"),
@@ -60,11 +75,18 @@ GUARDED: dict[str, list[tuple[str, str]]] = {
         ("POST", "/v1/files"), ("GET", "/v1/responses/r1"), ("GET", "/get/config/callbacks"), ("GET", "/sso/key"),
         ("GET", "/v1/audio/../../key/info"), ("GET", "/models/../key/generate"),
     ],
-    "lmdeploy": [("POST", "/sleep"), ("POST", "/update_weights"), ("GET", "/terminate"), ("POST", "/nodes/add")],
-    "omlx": [("POST", "/v1/models/mlx-c/x/load"), ("POST", "/v1/models/x/unload"), ("GET", "/admin/api/x")],
+    "lmdeploy": [("POST", "/sleep"), ("POST", "/update_weights"), ("GET", "/terminate"), ("POST", "/nodes/add"),
+                 ("POST", "/update_weights_from_ipc"), ("POST", "/init_weights_update_group"),
+                 ("POST", "/destroy_weights_update_group"), ("POST", "/distserve/free_cache")],
+    "omlx": [("POST", "/v1/models/mlx-c/x/load"), ("POST", "/v1/models/x/unload"), ("GET", "/admin/api/x"),
+             ("POST", "/v1/mcp/execute"), ("GET", "/v1/mcp/tools"), ("POST", "/v1/dynamoe/engine/boost"),
+             ("GET", "/api/status")],
     "docker-model-runner": [
         ("POST", "/models/create"), ("POST", "/models/ai/smollm2/push"), ("DELETE", "/models/ai/smollm2"),
         ("POST", "/engines/unload"), ("POST", "/engines/llama.cpp/_configure"), ("GET", "/engines/df"),
+        ("GET", "/models/ai/smollm2/export"), ("GET", "/engines/_configure"), ("GET", "/engines/requests"),
+        ("POST", "/engines/install-backend"), ("DELETE", "/models/purge"), ("POST", "/models/ai/smollm2/tag"),
+        ("POST", "/api/pull"), ("DELETE", "/api/delete"),
     ],
     "openai": [
         ("DELETE", "/v1/models/ft:gpt"), ("GET", "/v1/files"), ("POST", "/v1/fine_tuning/jobs"),
@@ -76,8 +98,7 @@ GUARDED: dict[str, list[tuple[str, str]]] = {
 }  # fmt: skip
 GUARDED["openai-compatible"] = [
     *GUARDED["openai"],
-    *(each for kind in ("ollama", "lm-studio", "vllm", "sglang", "llamacpp", "lemonade", "lmdeploy")
-      for each in GUARDED[kind]),
+    *(each for kind in DISGUISES for each in GUARDED[kind]),
 ]  # fmt: skip
 ALL_GUARDED = [(kind, *each) for kind, rows in GUARDED.items() for each in rows]
 
