@@ -1,4 +1,4 @@
-"""Parameter counts and quantisations in one spelling, whoever wrote them. (pure)"""
+"""Parameter counts, quantisations and sizes in one spelling, whoever wrote them. (pure)"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import lru_cache
 
 _COUNT = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([bmBM]?)\s*")
 _MILLION, _BILLION = 10**6, 10**9
+_SIZE_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 # As Ollama and LM Studio spell them -> the short spelling used here.
 _QUANTIZATIONS = {
@@ -76,3 +77,11 @@ def normalize_quantization(text: str) -> str:
 def spell_quantization(text: str) -> str:
     """A quantisation as Ollama and LM Studio spell it; one they have no spelling for stays as it is."""
     return _SPELLINGS.get(normalize_quantization(text), text)
+
+
+def write_size(count: float) -> str:
+    """Bytes for people, in steps of 1024 with two decimals from 1 KB on: `4.58 GB`."""
+    value, unit = float(count), 0
+    while value >= 1024 and unit < len(_SIZE_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.2f} {_SIZE_UNITS[unit]}" if unit else f"{int(count)} B"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
@@ -15,8 +14,9 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from endpoints.admin import render_time
+from endpoints.admin import ReadOnlyAdmin, render_time
 from endpoints.models import Endpoint
+from proxy.decision_words import decode, describe_attempt, describe_trace
 from proxy.log_export import CONTENT_TYPES, Format, export
 from proxy.log_pages import fetch, known_models, parse_cursor
 from proxy.models import RequestHour, RequestLog, key_at
@@ -124,21 +124,8 @@ class TimeFilter(admin.SimpleListFilter):
         return queryset.filter(id__gte=key_at(time.time() - int(value))) if value in _SPANS else queryset
 
 
-class LookOnly:
-    """Machine tables: to look at, never to edit."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(RequestLog)
-class RequestLogAdmin(LookOnly, _LogAdmin):
+class RequestLogAdmin(ReadOnlyAdmin, _LogAdmin):
     """One row for each request."""
 
     list_display = (
@@ -211,7 +198,7 @@ class RequestLogAdmin(LookOnly, _LogAdmin):
 
     @admin.display(description="attempts")
     def tries(self, row: RequestLog) -> SafeString | str:
-        notes = _decode(row.attempt_notes)
+        notes = decode(row.attempt_notes)
         if not notes:
             return "No endpoint was asked."
         lines = format_html_join("", "<li>{}</li>", ((describe_attempt(note),) for note in notes))
@@ -219,50 +206,19 @@ class RequestLogAdmin(LookOnly, _LogAdmin):
 
     @admin.display(description="decision")
     def decision(self, row: RequestLog) -> SafeString | str:
-        trace = _decode(row.trace)
+        trace = decode(row.trace)
         if not trace:
             return "Refused before it was routed."
         return format_html_join("", "<p>{}</p>", ((line,) for line in describe_trace(trace)))
 
     @admin.display(description="backend's figures")
     def more_figures(self, row: RequestLog) -> SafeString | str:
-        figures = _decode(row.metrics) or {}
+        figures = decode(row.metrics) or {}
         return format_html_join("", "{}: {}<br>", figures.items()) or "-"
 
 
-def _decode(text: str) -> Any:
-    return msgspec.json.decode(text) if text else None
-
-
-def describe_attempt(note: dict[str, Any]) -> str:
-    """One attempt in words."""
-    parts = [f"{note['endpoint']}: began after {note['began_ms']:.0f} ms"]
-    if note["waited_ms"]:
-        parts.append(f"waited {note['waited_ms']:.0f} ms in line")
-    parts.append(f"answered {note['status']}" if note["status"] else "no answer")
-    if note["error"]:
-        parts.append(note["error"].replace("_", " "))
-    if note["ms"] is not None:
-        parts.append(f"took {note['ms']:.0f} ms")
-    return ", ".join(parts)
-
-
-def describe_trace(trace: dict[str, Any]) -> list[str]:
-    """The decision in words, a line for each part."""
-    why = f" ({trace['reason']})" if trace.get("reason") else ""
-    strategy = f" by strategy {trace['strategy']}" if trace.get("strategy") else ""
-    lines = [f"{trace['action']}{strategy}{why}"]
-    if trace.get("rule"):
-        lines.append(f"Rule: {trace['rule']}")
-    tiers = trace.get("candidates") or []
-    lines += [f"To be tried {number}: {', '.join(tier)}" for number, tier in enumerate(tiers, 1)]
-    dropped = trace.get("dropped") or {}
-    lines += [f"Left out: {count} ({reason.replace('_', ' ')})" for reason, count in dropped.items()]
-    return lines
-
-
 @admin.register(RequestHour)
-class RequestHourAdmin(LookOnly, _HourAdmin):
+class RequestHourAdmin(ReadOnlyAdmin, _HourAdmin):
     """The sums of each hour."""
 
     list_display = (

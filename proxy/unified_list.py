@@ -7,11 +7,10 @@ from operator import itemgetter
 from typing import Any
 
 from endpoints.listed import ListedModel, ModelState, fold_tag
+from endpoints.quantities import write_size
 from endpoints.snapshot import UNIVERSAL, EndpointRecord, Snapshot, fold_model
 from proxy.listings import CatalogueEntry, Sources, alias_sources, look_up
 from proxy.sieve import LiveView
-
-_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
 def build_unified(snapshot: Snapshot, view: LiveView) -> list[CatalogueEntry]:
@@ -122,11 +121,3 @@ def _availability(endpoint: EndpointRecord, model: ListedModel, *, usable: bool)
         "status": endpoint.status,
         "state": (model.state or ModelState.AVAILABLE) if usable else "unavailable",
     }
-
-
-def write_size(size: int) -> str:
-    """Bytes for people, in steps of 1024 with two decimals: `4.58 GB`."""
-    value, unit = float(size), 0
-    while value >= 1024 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.2f} {_UNITS[unit]}" if unit else f"{size} B"

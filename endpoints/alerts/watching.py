@@ -60,7 +60,7 @@ def build_hook(row: AlertHook) -> Hook:
     if row.kind not in tuple(HookKind):  # written past the admin's form
         raise HookError(f"It is of a kind there is none of ({row.kind[:40]!r}): choose one in the admin.")
     if not row.url:
-        raise HookError("Its URL cannot be read: the key it was encrypted with is gone. Give it again in the admin.")
+        raise HookError("Its URL cannot be read: its encryption key is gone. Give it again in the admin.")
     return Hook(row.name, HookKind(row.kind), row.url, frozenset(row.event_names()))
 
 

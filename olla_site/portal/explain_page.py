@@ -11,6 +11,7 @@ from django.shortcuts import render
 from endpoints import loading
 from endpoints.snapshot import Snapshot
 from olla_site.portal.access import page
+from proxy.decision_words import describe_dropped, describe_reason
 from proxy.errors import OllaError
 from proxy.explain_views import Question, build_asked, parse_header_lines
 from proxy.rehearsal import explain as rehearse
@@ -28,20 +29,6 @@ METHODS = ("POST", "GET", "DELETE")
 MODELS_OFFERED = 500
 LONGEST = 8000  # characters of one field; what does not fit an address is for the command
 
-DROPPED = {
-    "other_kind": "its kind does not answer under this prefix",
-    "guarded_path": "the path would change or reveal it",
-    "rule": "the rule leaves it out",
-    "model_missing": "it does not have the model",
-    "path": "its kind does not serve the path",
-    "capability": "its copy of the model lacks what the request needs",
-    "operator_state": "an operator took it out",
-    "status": "its status takes no traffic",
-    "seen_failing": "a request to it failed a moment ago",
-    "breaker_open": "its breaker is open",
-    "resting": "it asked for a rest (429)",
-    "rate_limited": "its requests for this minute are used up",
-}
 WHY = {
     "policy": "chosen by the policy",
     "loaded_first": "has the model in memory",
@@ -101,12 +88,12 @@ def tell(told: dict[str, Any]) -> dict[str, Any]:
     """The explanation with words in the place of its codes, endpoints in the order they matter."""
     told = dict(told)
     told["stage_words"] = STAGES[told["stage"]]
-    told["reason_words"] = (told.get("reason") or "").replace("_", " ")
+    told["reason_words"] = describe_reason(told.get("reason") or "")
     if "endpoints" not in told:
         return told
     why = {each["endpoint"]: WHY[each["why"]] for each in told["tries"]}
     rows = [
-        {**each, "reason": DROPPED.get(each["dropped"] or "", ""), "why": why.get(each["name"], "")}
+        {**each, "reason": describe_dropped(each["dropped"] or ""), "why": why.get(each["name"], "")}
         for each in told["endpoints"]
     ]
     # Those that would be tried first, then other candidates, then the rest; each in the snapshot's own order.

@@ -14,14 +14,14 @@ from django.urls import reverse
 from endpoints import loading
 from endpoints.drift import build_drift
 from endpoints.listed import ModelState
-from endpoints.quantities import normalize_quantization
+from endpoints.quantities import normalize_quantization, write_size
 from endpoints.snapshot import EndpointRecord, ListedModel, Snapshot, fold_model
 from olla_site.portal.access import page
 from olla_site.portal.navigation import find_pages
 from proxy.listings import CatalogueEntry
 from proxy.live import live
 from proxy.tallies import ModelTally
-from proxy.unified_list import build_unified, find_entry, write_size
+from proxy.unified_list import build_unified, find_entry
 
 PAGE = 100
 PLACES_SHOWN = 4

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-import msgspec
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
@@ -19,7 +18,7 @@ from endpoints.conf import conf
 from endpoints.models import Endpoint
 from endpoints.status_text import Tone
 from olla_site.portal.access import page
-from proxy.admin import describe_trace
+from proxy.decision_words import decode, describe_error, describe_trace, write_ms
 from proxy.journal import journal_state
 from proxy.log_pages import Cursor, fetch, known_models, parse_cursor
 from proxy.models import RequestLog, key_at
@@ -85,8 +84,8 @@ def one_request(request: HttpRequest, key: int) -> HttpResponse:
     row = RequestLog.objects.filter(pk=key).first() if key < 2**63 else None
     if row is None:
         raise Http404
-    trace, notes = _decode(row.trace) or {}, _decode(row.attempt_notes) or []
-    metrics = _decode(row.metrics) or {}
+    trace, notes = decode(row.trace) or {}, decode(row.attempt_notes) or []
+    metrics = decode(row.metrics) or {}
     context = {
         "row": draw(row),
         "log": row,
@@ -189,22 +188,13 @@ def draw(row: RequestLog) -> Row:
         client=row.client,
         method=row.method,
         path=row.path,
-        total=milliseconds(row.total_ms),
-        first_byte=milliseconds(row.first_byte_ms),
+        total=write_ms(row.total_ms),
+        first_byte=write_ms(row.first_byte_ms),
         tokens="" if row.total_tokens is None else f"{row.total_tokens:,}",
         attempts=row.attempts,
         error=row.error_code,
         stream=row.stream,
     )
-
-
-def milliseconds(value: float | None) -> str:
-    """A time as people read it; empty for none."""
-    if value is None:
-        return ""
-    if value >= 10_000:
-        return f"{value / 1000:.1f} s"
-    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
 
 
 def draw_waterfall(notes: list[dict[str, Any]], total: float, first_byte: float | None) -> list[dict[str, Any]]:
@@ -238,16 +228,12 @@ def draw_waterfall(notes: list[dict[str, Any]], total: float, first_byte: float 
 def _attempt_words(note: dict[str, Any]) -> str:
     parts = [f"HTTP {note['status']}" if note["status"] else "no answer"]
     if note["error"]:
-        parts.append(note["error"].replace("_", " "))
+        parts.append(describe_error(note["error"]))
     if note["waited_ms"]:
-        parts.append(f"waited {milliseconds(note['waited_ms'])} in line")
+        parts.append(f"waited {write_ms(note['waited_ms'])} in line")
     if note["ms"] is not None:
-        parts.append(milliseconds(note["ms"]))
+        parts.append(write_ms(note["ms"]))
     return ", ".join(parts)
-
-
-def _decode(text: str) -> Any:
-    return msgspec.json.decode(text) if text else None
 
 
 def _link(chosen: dict[str, str], **cursor: int) -> str:

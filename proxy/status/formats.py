@@ -7,24 +7,15 @@ from datetime import datetime
 
 NOT_KNOWN = "N/A"
 NEVER = "0001-01-01T00:00:00Z"  # a time that has not come yet, in a field that is always there
-_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
-def percent(part: float, whole: float, *, empty: str = NOT_KNOWN) -> str:
-    """A share: `0%` and `100%` when exactly that, else with one decimal; `empty` when there is no whole."""
+def percent(part: float, whole: float) -> str:
+    """A share: `0%` and `100%` when exactly that, else with one decimal; `N/A` when there is no whole."""
     if whole <= 0:
-        return empty
+        return NOT_KNOWN
     share = part * 100 / whole
     return f"{share:.0f}%" if share in (0, 100) else f"{share:.1f}%"
-
-
-def size(count: float) -> str:
-    """Bytes in steps of 1024, with two decimals from 1 KB on."""
-    value, unit = float(count), 0
-    while value >= 1024 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.2f} {_UNITS[unit]}" if unit else f"{int(count)} B"
 
 
 def latency(milliseconds: float) -> str:

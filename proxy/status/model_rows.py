@@ -8,6 +8,7 @@ from typing import Any
 
 from endpoints.listed import ListedModel, ModelType, judge_type
 from endpoints.model_facts import merge_facts
+from endpoints.quantities import write_size
 from endpoints.snapshot import Snapshot, fold_model
 from proxy.status import formats
 from proxy.status.picture import EndpointFacts, Picture, read_endpoints
@@ -92,7 +93,7 @@ def _build_row(model: ModelFound, aliases: dict[str, set[str]], now: float) -> d
         "last_seen_at": formats.stamp(seen_at) if seen_at else "",
         "type": facts.model_type,
         "family": facts.family,
-        "size": formats.size(bytes_on_disk) if bytes_on_disk else "",
+        "size": write_size(bytes_on_disk) if bytes_on_disk else "",
         "params": facts.parameter_size,
         "quant": facts.quantization,
         "endpoint_ids": [public_id for _, public_id in places],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from endpoints.quantities import write_size
 from proxy.status import formats
 from proxy.status.overview import build_percentiles, success_share
 from proxy.status.picture import Picture
@@ -40,7 +41,7 @@ def build_summary(picture: Picture) -> dict[str, Any]:
     judged = sum(tally.judged for tally in models.values())
     return {
         "overall_success_rate": formats.percent(sum(tally.successes for tally in models.values()), judged),
-        "total_traffic": formats.size(sum(tally.bytes_out for tally in models.values())),
+        "total_traffic": write_size(sum(tally.bytes_out for tally in models.values())),
         "most_popular_model": ordered[0] if ordered else "",
         "least_popular_model": ordered[-1] if ordered else "",
         "total_models": len(models),
@@ -60,7 +61,7 @@ def _build_row(name: str, tally: ModelTally, now: float) -> dict[str, Any]:
     return {
         "name": name,
         "success_rate": formats.percent(tally.successes, tally.judged),
-        "total_traffic": formats.size(tally.bytes_out),
+        "total_traffic": write_size(tally.bytes_out),
         "average_latency": formats.latency(tally.latency.mean or 0),
         "p95_latency": formats.latency(p95 or 0),
         "p99_latency": formats.latency(p99 or 0),
@@ -109,7 +110,7 @@ def _build_part(name: str, tally: Counts, now: float) -> dict[str, Any]:
         "average_latency": formats.latency(tally.mean_latency or 0),
         "last_used": formats.ago(tally.last_at, now),
         "request_count": tally.requests,
-        "success_rate": round(100 * share, 1) if share is not None else 0.0,
+        "success_rate": None if share is None else round(100 * share, 1),
         "consecutive_errors": tally.failures_in_a_row,
         "successes": tally.successes,
         "failures": tally.failures,

@@ -6,6 +6,7 @@ from typing import Any
 
 from endpoints.conf import conf
 from endpoints.health import Status
+from endpoints.quantities import write_size
 from proxy.product import COMMIT, VERSION
 from proxy.sketch import Sketch
 from proxy.status import formats
@@ -51,7 +52,7 @@ def build_system(picture: Picture, endpoints: list[EndpointFacts]) -> dict[str, 
         "endpoints_up": formats.ratio(healthy, len(endpoints)),
         "success_rate": formats.percent(totals.successes, totals.judged),
         "avg_latency": formats.latency(totals.latency.mean or 0),
-        "total_traffic": formats.size(totals.bytes_out),
+        "total_traffic": write_size(totals.bytes_out),
         "uptime": formats.short_duration(picture.uptime),
         "version": VERSION,
         "commit": COMMIT,
@@ -145,9 +146,9 @@ def _build_row(endpoint: EndpointFacts, picture: Picture) -> dict[str, Any]:
         },
         "name": endpoint.name,
         "status": endpoint.status.value,
-        "success_rate": formats.percent(tally.successes, tally.judged, empty="0%"),
+        "success_rate": formats.percent(tally.successes, tally.judged),
         "avg_latency": formats.latency(latency.mean or 0),
-        "traffic": formats.size(tally.bytes_out),
+        "traffic": write_size(tally.bytes_out),
         "last_check": formats.ago(health.last_checked, now),
         "next_check": formats.until(health.next_check, now),
         "issues": ", ".join(list_issues(read_signs(endpoint))),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from endpoints.quantities import write_size
 from proxy.status import formats
 
 _MANY_TASKS = ((1000, "CONCERNING"), (500, "ELEVATED"), (100, "NORMAL"))
@@ -105,12 +106,12 @@ def build_process(uptime: float, collector: CollectorWatch = watch) -> dict[str,
     tasks = len(asyncio.all_tasks())
     return {
         "memory": {
-            "heap_alloc": formats.size(memory.resident),
-            "heap_sys": formats.size(memory.virtual),
-            "heap_inuse": formats.size(memory.private),
-            "heap_released": formats.size(max(0, memory.peak - memory.resident)),
-            "stack_inuse": formats.size(memory.stack),
-            "total_alloc": formats.size(memory.peak),
+            "heap_alloc": write_size(memory.resident),
+            "heap_sys": write_size(memory.virtual),
+            "heap_inuse": write_size(memory.private),
+            "heap_released": write_size(max(0, memory.peak - memory.resident)),
+            "stack_inuse": write_size(memory.stack),
+            "total_alloc": write_size(memory.peak),
             "memory_pressure": memory.pressure,
             "resident_bytes": memory.resident,
             "virtual_bytes": memory.virtual,

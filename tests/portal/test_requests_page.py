@@ -125,10 +125,10 @@ def test_it_tells_one_request_whole(viewer):
 
     for words in (
         "1. gpu-0",
-        "not connected refused",
+        "it refused the connection",
         "waited 30 ms in line",
         "Rule: night",
-        "Left out: 2 (status)",
+        "Left out: 2 (its status takes no traffic)",
     ):
         assert words in text
     assert "12 in, 30 out" in text

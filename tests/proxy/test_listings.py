@@ -12,7 +12,7 @@ from proxy.errors import OllaError
 from proxy.listings import build_catalogue, ollama_tags, openai_list
 from proxy.model_query import choose_entries, parse_query, write_models
 from proxy.native_lists import FORMATS, docker_model_runner, lemonade, lm_studio_v0, lm_studio_v1, vllm
-from proxy.unified_list import build_unified, find_entry, unified_item, unified_list, write_size
+from proxy.unified_list import build_unified, find_entry, unified_item, unified_list
 from tests.proxy.builders import NOW, make_endpoint, make_snapshot, make_view
 
 LLAMA = ListedModel(
@@ -271,7 +271,3 @@ def test_it_writes_lemonades_and_dockers_lists() -> None:
     assert docker_model_runner(entries) == {
         "object": "list", "data": [{"id": "Qwen3", "object": "model", "created": 7, "owned_by": "docker"}],
     }  # fmt: skip
-
-
-def test_it_writes_sizes_for_people() -> None:
-    assert [write_size(size) for size in (0, 1023, 1024, 5 * 2**30)] == ["0 B", "1023 B", "1.00 KB", "5.00 GB"]

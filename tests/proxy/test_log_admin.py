@@ -164,8 +164,10 @@ def test_it_shows_attempts_and_the_decision_in_words(admin_client: Client) -> No
     fill(iter([record, make_record(START + 1, endpoint=None, decision=None, request_id="<script>")]))
     routed, refused = RequestLog.objects.order_by("id")
     page = admin_client.get(reverse("admin:proxy_requestlog_change", args=[routed.pk])).content.decode()
-    assert "cpu-1: began after 0 ms, waited 20 ms in line, no answer, not connected refused, took 50 ms" in page
-    assert "routed by strategy strict (model_found)" in page
+    assert (
+        "cpu-1: began after 0.0 ms, waited 20 ms in line, no answer, it refused the connection, took 50 ms" in page
+    )
+    assert "Routed by the strategy strict: endpoints here have the model." in page
     assert "To be tried 1: gpu-1" in page
     assert "load_ms: 3.5" in page
     page = admin_client.get(reverse("admin:proxy_requestlog_change", args=[refused.pk])).content.decode()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoints.health import Status
+from endpoints.quantities import write_size
 from proxy.fnv import base36, fnv1a_32
 from proxy.status import formats
 from proxy.status.public_ids import UNPARSEABLE, id_of_url, public_ids, shown_url
@@ -37,7 +38,7 @@ def test_it_writes_percentages(part, whole, text):
     ],
 )  # fmt: skip
 def test_it_writes_sizes(count, text):
-    assert formats.size(count) == text
+    assert write_size(count) == text
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ STATUS = {
     "proxy": {"engine": str, "profile": str, "balancer": str},
     "endpoints": [{
         "next_check_at": TIME, "health_check_at": TIME, "models": {"last_updated": TIME, "count": int},
-        "name": str, "status": str, "success_rate": PERCENT, "avg_latency": LATENCY, "traffic": SIZE,
+        "name": str, "status": str, "success_rate": RATE, "avg_latency": LATENCY, "traffic": SIZE,
         "last_check": AGO, "next_check": UNTIL, "issues": str, "url": str, "id": ID, "priority": int,
         "connections": int, "requests": int, "min_latency_ms": int, "max_latency_ms": int, "avg_latency_ms?": int,
         **LIVE_FACTS,
@@ -86,7 +86,7 @@ MODELS = {
     "model_groups": [{"family": str, "models": [MODEL], "endpoints": [str], "model_count": int}],
 }  # fmt: skip
 COUNTS = {
-    "request_count": int, "success_rate": float, "consecutive_errors": int, "endpoint_name": str, "last_used": AGO,
+    "request_count": int, "success_rate": (float, type(None)), "consecutive_errors": int, "endpoint_name": str, "last_used": AGO,
     "average_latency": LATENCY, "successes": int, "failures": int, "rejected": int, "hang_ups": int,
     "errors_by_cause": dict,
 }  # fmt: skip

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from endpoints import loading
+from proxy.decision_words import describe_dropped, describe_reason
 from proxy.errors import OllaError
 from proxy.explain_views import Question, build_asked, parse_header_lines
 from proxy.rehearsal import explain
@@ -70,7 +71,9 @@ def write_lines(told: dict[str, Any]) -> Iterator[str]:
         yield f"Answer: {told['answer']['status']} {told['answer']['code']}: {told['answer']['message']}"
     if "endpoints" not in told:
         return
-    yield f"Strategy: {told['strategy'] or '-'}; reason: {told['reason'] or '-'}; policy: {told['policy']}"
+    why = f": {describe_reason(told['reason'])}" if told["reason"] else ""
+    yield f"Strategy: {told['strategy'] or 'none, for no model is named'}{why}"
+    yield f"Policy: {told['policy']}"
     for rule in told["rules"]:
         yield f"Rule {rule['name']!r}: {'matches' if rule['matched'] else 'does not match'}"
     if told["split"]:
@@ -85,4 +88,5 @@ def write_lines(told: dict[str, Any]) -> Iterator[str]:
         yield f"... and {told['tries_left_out']} more"
     for each in told["endpoints"]:
         if not each["kept"]:
-            yield f"Not {each['name']}: {each['dropped'] or told['reason']} ({each['status']}, {each['state']})"
+            reason = describe_dropped(each["dropped"]) if each["dropped"] else describe_reason(told["reason"])
+            yield f"Not {each['name']}: {reason} ({each['status']}, {each['state']})"
