@@ -86,8 +86,8 @@ MODELS = {
     "model_groups": [{"family": str, "models": [MODEL], "endpoints": [str], "model_count": int}],
 }  # fmt: skip
 COUNTS = {
-    "request_count": int, "success_rate": (float, type(None)), "consecutive_errors": int, "endpoint_name": str, "last_used": AGO,
-    "average_latency": LATENCY, "successes": int, "failures": int, "rejected": int, "hang_ups": int,
+    "request_count": int, "success_rate": (float, type(None)), "consecutive_errors": int, "endpoint_name": str,
+    "last_used": AGO, "average_latency": LATENCY, "successes": int, "failures": int, "rejected": int, "hang_ups": int,
     "errors_by_cause": dict,
 }  # fmt: skip
 MODEL_STATS = {
