@@ -87,8 +87,8 @@ MODELS = {
 }  # fmt: skip
 COUNTS = {
     "request_count": int, "success_rate": (float, type(None)), "consecutive_errors": int, "endpoint_name": str,
-    "last_used": AGO, "average_latency": LATENCY, "successes": int, "failures": int, "rejected": int, "hang_ups": int,
-    "errors_by_cause": dict,
+    "last_used": AGO, "average_latency": LATENCY, "successes": int, "failures": int, "rejected": int,
+    "hang_ups": int, "errors_by_cause": dict,
 }  # fmt: skip
 MODEL_STATS = {
     "timestamp": TIME, "endpoints": {"gpu": COUNTS},
