@@ -17,7 +17,8 @@ from django.db import DatabaseError
 
 from endpoints import loading, tasks
 from endpoints.database_thread import DatabaseThread
-from endpoints.models import EndpointHealth
+from endpoints.durations import Durations, parse_durations
+from endpoints.models import EndpointHealth, ProberLease
 from endpoints.snapshot import EMPTY, EndpointRecord, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,11 @@ def read_health_facts() -> dict[int, HealthFacts]:
     }
 
 
+def read_durations() -> Durations:
+    """How long the prober's work took since it began; blocking. Raises DatabaseError."""
+    return parse_durations(ProberLease.objects.filter(pk=1).values_list("durations", flat=True).first() or "")
+
+
 def facts_of(endpoint: EndpointRecord, facts: Mapping[int, HealthFacts]) -> HealthFacts:
     """The row of an endpoint; as far as the snapshot knows it when it could not be read."""
     found = facts.get(endpoint.id)
@@ -72,6 +78,7 @@ class HealthBoard:
     """The facts of this process: read when they are older than half a second or the snapshot is another."""
 
     def __init__(self) -> None:
+        self.durations = Durations()  # of the prober's work, as old as the facts
         self._facts: Mapping[int, HealthFacts] = {}
         self._read_at = 0.0
         self._snapshot: Snapshot = EMPTY
@@ -90,7 +97,7 @@ class HealthBoard:
 
     async def _read(self, snapshot: Snapshot) -> None:
         try:
-            self._facts = await self._database.run(read_health_facts)
+            self._facts, self.durations = await self._database.run(lambda: (read_health_facts(), read_durations()))
         except DatabaseError as error:
             logger.debug("health facts cannot be read: %s", error)
         # Also after a failure, so that a database in trouble is asked twice a second and no more.

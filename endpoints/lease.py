@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
@@ -24,8 +25,9 @@ ROW = 1
 class Lease:
     """This process's claim to be the active prober. Times are seconds since the epoch, given by the caller."""
 
-    def __init__(self, holder: str = "") -> None:
+    def __init__(self, holder: str = "", tell_durations: Callable[[], str] = str) -> None:
         self.holder = holder or f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._tell_durations = tell_durations  # written with each renewal: web processes show them
         self.held = False
         self._renewed = 0.0
 
@@ -45,6 +47,7 @@ class Lease:
             "holder": self.holder,
             "renewed_at": moment,
             "expires_at": moment + timedelta(seconds=LASTS),
+            "durations": self._tell_durations(),
         }
         with transaction.atomic():
             row = ProberLease.objects.select_for_update().filter(pk=ROW).first()

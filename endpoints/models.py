@@ -412,6 +412,7 @@ class ProberLease(models.Model):
     holder = models.CharField(max_length=200)
     renewed_at = models.DateTimeField()
     expires_at = models.DateTimeField()
+    durations = models.TextField(default="", blank=True)  # how long its probes took: `endpoints.durations`
 
     def __str__(self) -> str:
         return self.holder

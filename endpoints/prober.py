@@ -24,6 +24,7 @@ from endpoints.alerts.facts import look_at_endpoints
 from endpoints.alerts.watching import Watcher
 from endpoints.conf import conf
 from endpoints.database_thread import DatabaseThread
+from endpoints.durations import DISCOVERY, FAILED, PROBE, READ, Durations
 from endpoints.health import Outcome, ProbeResult, backoff
 from endpoints.lease import Lease
 from endpoints.loaded import Loaded
@@ -125,7 +126,8 @@ class Prober:
     def __init__(self, holder: str = "") -> None:
         self._door = Transport()
         self._database = DatabaseThread("olla-prober")
-        self._lease = Lease(holder)
+        self._durations = Durations()
+        self._lease = Lease(holder, self._durations.write)
         self._inbox = Inbox()
         self._tasks: set[asyncio.Task[None]] = set()
         self._models_failures: dict[int, int] = {}
@@ -214,7 +216,9 @@ class Prober:
 
     async def _probe(self, job: Job) -> None:
         started = time.time()
+        began = time.monotonic()
         result = await safe_probe(job, self._door, started)
+        self._durations.add(PROBE, result.outcome.value, time.monotonic() - began)
         loaded = None
         if result.outcome is Outcome.ANSWERED and not result.detected_type:
             loaded = await self._memory.look(job.endpoint_id, job.target, self._door, time.monotonic())
@@ -222,7 +226,10 @@ class Prober:
 
     async def _discover(self, job: Job) -> None:
         started = time.time()
+        began = time.monotonic()
         found = await safe_discovery(job, self._door)
+        outcome = READ if isinstance(found, Discovery) else FAILED
+        self._durations.add(DISCOVERY, outcome, time.monotonic() - began)
         failures = 0 if isinstance(found, Discovery) else self._models_failures.get(job.endpoint_id, 0) + 1
         self._models_failures[job.endpoint_id] = failures
         next_discovery = time.time() + plan_discovery(failures)

@@ -1,4 +1,4 @@
-"""Sketch: a distribution in little room, for percentiles; Buckets: one in fixed steps, for Prometheus. (pure)
+"""Sketch: a distribution in little room, for percentiles. (pure)
 
 A Sketch counts values in buckets whose bounds grow by two percent, as DDSketch does (Masson, Rim, Lee, VLDB 2019):
 any quantile it tells is within RELATIVE_ERROR of a value that was added, whatever the distribution. Two sketches
@@ -7,7 +7,6 @@ merge by adding their counts, without further loss.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable
 from math import ceil, log
 
@@ -90,37 +89,3 @@ class Sketch:
                 break
         # Inside the extremes the middle is within the error; at them the exact value is known.
         return float(min(max(_GROWTH**found * _MIDDLE, self.smallest), self.largest))
-
-
-SECONDS = (
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
-)  # fmt: skip
-
-
-class Buckets:
-    """How many values lie up to each bound, and their sum; the last count is of those above all bounds."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...] = SECONDS) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def add(self, value: float) -> None:
-        """Count one value. A value on a bound is not above it (Prometheus' `le`)."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    @property
-    def count(self) -> int:
-        """How many values there were."""
-        return sum(self.counts)
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """The running totals by bound, as the exposition format writes them."""
-        found, running = [], 0
-        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
-            running += count
-            found.append((bound, float(running)))
-        return found

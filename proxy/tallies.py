@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from endpoints.durations import Buckets
 from endpoints.profiles import PREFIXES
 from endpoints.snapshot import ANTHROPIC, UNIVERSAL, EndpointRecord, fold_model
 from proxy.record import FAILURES, AttemptNote, Outcome, RequestRecord
-from proxy.sketch import Buckets, Sketch, key_of
+from proxy.sketch import Sketch, key_of
 
 OTHER = "other"  # models no endpoint lists, and whatever is beyond the most that is counted by name
 MOST_MODELS = 500

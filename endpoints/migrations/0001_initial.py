@@ -95,6 +95,7 @@ class Migration(migrations.Migration):
                 ('holder', models.CharField(max_length=200)),
                 ('renewed_at', models.DateTimeField()),
                 ('expires_at', models.DateTimeField()),
+                ('durations', models.TextField(blank=True, default='')),
             ],
         ),
         migrations.CreateModel(

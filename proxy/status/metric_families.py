@@ -106,12 +106,17 @@ OWN: tuple[Family, ...] = (
     Family("olla_endpoint_breaker_failures", G, _AT, "Failures in a row the breaker has counted"),
     Family("olla_endpoint_breaker_opened_total", C, _AT, "Times the breaker has opened"),
     Family("olla_endpoint_first_byte_ms", G, (*_AT, "quantile"), "Time to the first byte of an attempt"),
+    Family("olla_endpoint_latency_ms", G, (*_AT, "quantile"), "Time to the end of a successful attempt"),
     Family("olla_endpoint_probe_age_seconds", G, _AT, "Time since the last probe"),
     Family("olla_endpoint_probe_latency_ms", G, _AT, "How long the last probe took"),
     Family("olla_endpoint_probe_failures", G, _AT, "Failed probes in a row"),
     Family("olla_endpoint_health_updates_total", C, _AT, "Times the health was written, probes for the most part"),
     Family("olla_endpoint_discovery_age_seconds", G, _AT, "Time since its models were last read"),
     Family("olla_endpoint_discovery_failing", G, _AT, "1 while its models cannot be read"),
+    Family("olla_probe_duration_seconds", H, ("outcome",), "How long the prober's probes took since it began"),
+    Family(
+        "olla_discovery_duration_seconds", H, ("outcome",), "How long the prober took to read a list of models"
+    ),
     Family("olla_snapshot_age_seconds", G, (), "Time since the database was last read"),
     Family("olla_snapshot_revision", G, (), "Revision of the endpoints that routing goes by"),
     Family("olla_prober_age_seconds", G, (), "Time since the prober's last sign of life"),

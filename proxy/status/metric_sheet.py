@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from proxy.sketch import Buckets, Sketch
+from endpoints.durations import Buckets
+from proxy.sketch import Sketch
 from proxy.status.metric_families import FAMILIES, Family, Kind
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

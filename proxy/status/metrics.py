@@ -11,6 +11,7 @@ import time
 from prometheus_client.core import Metric
 
 from endpoints.conf import conf
+from endpoints.durations import DISCOVERY, PROBE
 from endpoints.health import Status
 from proxy.breaker import GateState
 from proxy.product import COMMIT, VERSION
@@ -25,6 +26,7 @@ from proxy.tallies import Counts, ModelTally
 from translation.mode import Mode
 
 _VERDICTS = {SystemStatus.HEALTHY: 2, SystemStatus.DEGRADED: 1, SystemStatus.CRITICAL: 0}
+_PROBER = {PROBE: "olla_probe_duration_seconds", DISCOVERY: "olla_discovery_duration_seconds"}
 _GATES = {GateState.CLOSED: 0, GateState.HALF_OPEN: 1, GateState.OPEN: 2}
 
 
@@ -39,6 +41,9 @@ def build_metrics(picture: Picture) -> list[Metric]:
         _put_traffic(sheet, each)
         _put_gate(sheet, each, picture)
         _put_probes(sheet, each, picture.now)
+    for what, family in _PROBER.items():
+        for outcome, buckets in sorted(picture.durations.of(what).items()):
+            sheet.put_buckets(family, buckets, outcome)
     _put_models(sheet, picture)
     _put_pairs(sheet, picture)
     _put_sessions(sheet, picture)
@@ -136,6 +141,7 @@ def _put_traffic(sheet: Sheet, endpoint: EndpointFacts) -> None:
     for cause, count in tally.causes.copy().items():
         sheet.put("olla_attempt_errors_total", count, *at, cause)
     sheet.put_quantiles("olla_endpoint_first_byte_ms", tally.first_byte, *at)
+    sheet.put_quantiles("olla_endpoint_latency_ms", tally.latency, *at)
 
 
 def _put_gate(sheet: Sheet, endpoint: EndpointFacts, picture: Picture) -> None:

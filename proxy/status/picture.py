@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from endpoints import loading
+from endpoints.durations import Durations
 from endpoints.health import ROUTABLE, OperatorState, Status
 from endpoints.health_facts import HealthFacts, board, facts_of
 from endpoints.loading import LoaderHealth
@@ -44,6 +45,7 @@ class Picture:
     journal: JournalState = field(default_factory=journal_state)
     limited_clients: int = 0  # refused for their rate within the hour
     sessions: int = 0  # sticky ones
+    durations: Durations = field(default_factory=Durations)  # of probes and discoveries
     tasks: int = 0
 
     @property
@@ -77,6 +79,7 @@ async def take_picture() -> Picture:
         health=health,
         limited_clients=violations.limited_clients(now),
         sessions=int(live.sticky.stats(clock).get("active_sessions", 0)),
+        durations=board.durations,
         tasks=len(asyncio.all_tasks()),
     )
 

@@ -20,6 +20,7 @@ import pytest
 from django.db import connection
 
 from endpoints.asking import ProbeTarget
+from endpoints.durations import DISCOVERY, PROBE, READ
 from endpoints.health import HealthState, Outcome
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth
 from endpoints.prober import Prober, plan_discovery, safe_discovery, safe_probe
@@ -90,12 +91,15 @@ loop_test = pytest.mark.django_db(transaction=True)
 
 @loop_test
 async def test_it_probes_and_discovers_a_new_endpoint_soon_after_saving():
-    async with ScriptedBackend(vllm("m")) as backend, probing():
+    async with ScriptedBackend(vllm("m")) as backend, probing() as prober:
         await asyncio.sleep(0.1)
         await make(backend.url)
         saved = time.monotonic()
         await eventually(lambda: names() == {"m"} and status_of() == "healthy")
         assert time.monotonic() - saved < 10  # about one second when nothing else runs
+        counted = {what: {*prober._durations.of(what)} for what in (PROBE, DISCOVERY)}
+        assert counted == {PROBE: {"answered"}, DISCOVERY: {READ}}
+        assert prober._durations.of(DISCOVERY)[READ].count == 1
 
 
 @loop_test

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
+from endpoints.durations import PROBE, Durations, parse_durations
 from endpoints.health import Outcome, ProbeResult, Status
+from endpoints.health_facts import read_durations
 from endpoints.lease import LASTS, Lease
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, ProberLease, Revision
 from endpoints.probing import Discovery
@@ -369,6 +371,26 @@ def test_it_shows_a_sign_of_life_every_two_seconds():
     for later, seen in ((1.9, NOW), (2.0, NOW + 2.0), (3.0, NOW + 2.0)):
         assert lease.hold(NOW + later)
         assert ProberLease.objects.get().renewed_at.timestamp() == seen
+
+
+def test_it_tells_with_each_sign_of_life_how_long_its_work_took():
+    durations = Durations()
+    lease = Lease("first", durations.write)
+    lease.hold(NOW)
+    durations.add(PROBE, "answered", 0.003)
+    assert read_durations().of(PROBE) == {}
+    lease.hold(NOW + 2)
+    durations.add(PROBE, "timeout", 2.0)
+    lease.hold(NOW + 4)
+    told = read_durations().of(PROBE)
+    assert {name: (each.count, each.total) for name, each in told.items()} == {
+        "answered": (1, 0.003), "timeout": (1, 2.0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", '{"probe":{"timeout":{"counts":[1],"total":1}}}', '{"probe":1}'])
+def test_it_reads_no_durations_another_version_wrote(text):
+    assert parse_durations(text).of(PROBE) == {}
 
 
 def test_it_does_not_wait_for_a_clock_that_was_set_back():

@@ -8,8 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
+from endpoints.durations import DISCOVERY, PROBE, Durations
+from endpoints.models import ProberLease
 from proxy.live import live
 from proxy.status.metric_families import FAMILIES, KNOWN, Kind
 from tests.fakes import ScriptedBackend, json_reply
@@ -117,9 +121,28 @@ async def test_it_has_every_family_that_does_not_depend_on_what_happened(busy):
     rare = {
         "olla_endpoint_discovery_age_seconds", "olla_model_tokens_per_second", "olla_rate_limited_total",
         "olla_size_refused_total", "olla_translator_fallbacks_total", "olla_prober_age_seconds",
-        "olla_endpoint_probe_latency_ms", "olla_model_first_byte_ms",
+        "olla_endpoint_probe_latency_ms", "olla_model_first_byte_ms", "olla_probe_duration_seconds",
+        "olla_discovery_duration_seconds",
     }  # fmt: skip
     assert {each.name for each in FAMILIES} - set(kinds) <= rare
+
+
+async def test_it_tells_how_long_the_prober_takes(busy):
+    durations = Durations()
+    for what, outcome, seconds in ((PROBE, "answered", 0.004), (PROBE, "timeout", 2.0), (DISCOVERY, "read", 0.2)):
+        durations.add(what, outcome, seconds)
+    row = {
+        "holder": "h",
+        "renewed_at": timezone.now(),
+        "expires_at": timezone.now(),
+        "durations": durations.write(),
+    }
+    await sync_to_async(ProberLease.objects.update_or_create)(pk=1, defaults=row)
+    samples = read_samples((await scrape(busy))[1])
+    answered = (("le", "0.005"), ("outcome", "answered"))
+    assert samples["olla_probe_duration_seconds_bucket", answered] == 1
+    assert samples["olla_probe_duration_seconds_sum", (("outcome", "timeout"),)] == 2.0
+    assert samples["olla_discovery_duration_seconds_count", (("outcome", "read"),)] == 1
 
 
 async def test_it_has_cumulative_buckets_that_end_with_all(busy):

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.sketch import LEAST, MOST, RELATIVE_ERROR, SECONDS, Buckets, Sketch
+from endpoints.durations import SECONDS, Buckets
+from proxy.sketch import LEAST, MOST, RELATIVE_ERROR, Sketch
 
 VALUES = st.lists(st.floats(min_value=LEAST, max_value=MOST), min_size=1, max_size=200)
 SHARES = (0.0, 0.25, 0.5, 0.9, 0.95, 0.99, 1.0)
