@@ -6,7 +6,7 @@ Buttons never write a status: they set the time of the next probe to now and let
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -28,6 +28,9 @@ class Ask(StrEnum):
 
     PROBE = "probe"
     DISCOVERY = "discovery"
+
+
+_COLUMNS = {Ask.PROBE: "next_check", Ask.DISCOVERY: "next_discovery"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,30 @@ def ask_prober(endpoint_ids: Iterable[int], asks: Iterable[Ask]) -> datetime:
     plan: its compare-and-set fails and it is asked again.
     """
     now = timezone.now()
-    columns = {Ask.PROBE: "next_check", Ask.DISCOVERY: "next_discovery"}
-    for pk in endpoint_ids:
-        EndpointHealth.objects.get_or_create(endpoint_id=pk, defaults={"status_since": now})
-        due = {columns[ask]: now for ask in asks}
-        EndpointHealth.objects.filter(pk=pk).update(version=F("version") + 1, **due)
+    ids = list(endpoint_ids)
+    with transaction.atomic():
+        # An endpoint made past the admin may have no row yet.
+        EndpointHealth.objects.bulk_create(
+            [EndpointHealth(endpoint_id=pk, status_since=now) for pk in ids], ignore_conflicts=True
+        )
+        due = {_COLUMNS[ask]: now for ask in asks}
+        EndpointHealth.objects.filter(pk__in=ids).update(version=F("version") + 1, **due)
     return now
+
+
+def withdraw(plans: Mapping[int, datetime], asked: datetime, ask: Ask) -> None:
+    """Take back what was asked for at `asked` where it is not done yet; `plans` has when it was due before."""
+    column = _COLUMNS[ask]
+    with transaction.atomic():
+        for pk, plan in plans.items():
+            due = EndpointHealth.objects.filter(pk=pk, **{column: asked})
+            due.update(**{"version": F("version") + 1, column: plan})
+
+
+def find_done(endpoint_ids: Collection[int], asked: datetime, ask: Ask) -> set[int]:
+    """The endpoints at which the prober has done what it was asked for at `asked`."""
+    condition = {"last_checked__gte": asked} if ask is Ask.PROBE else {"next_discovery__gt": asked}
+    return set(EndpointHealth.objects.filter(pk__in=endpoint_ids, **condition).values_list("pk", flat=True))
 
 
 def wait_for_prober(endpoint_ids: Iterable[int], asked: datetime, ask: Ask, timeout: float) -> set[int]:
@@ -89,9 +110,8 @@ def wait_for_prober(endpoint_ids: Iterable[int], asked: datetime, ask: Ask, time
     For sync views only: each has a thread of its own.
     """
     wanted, deadline = set(endpoint_ids), time.monotonic() + timeout
-    condition = {"last_checked__gte": asked} if ask is Ask.PROBE else {"next_discovery__gt": asked}
     while True:
-        done = set(EndpointHealth.objects.filter(pk__in=wanted, **condition).values_list("pk", flat=True))
+        done = find_done(wanted, asked, ask)
         if done == wanted or time.monotonic() >= deadline:
             return done
         time.sleep(POLL_SECONDS)

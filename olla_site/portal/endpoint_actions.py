@@ -6,6 +6,7 @@ ask the prober and wait for what it finds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -55,15 +56,20 @@ def act(request: HttpRequest, pk: int, name: str) -> HttpResponseBase:
 
 
 def _change(request: HttpRequest, endpoint: Endpoint, wish: Wish) -> tuple[str, str]:
-    changed = set_state([endpoint], wish.state, then_disable=wish.then_disable)
-    if not changed:
+    if not fulfil(wish, [endpoint], request.user.pk or 0):
         return f"already {wish.state.value}.", "info"
-    LogEntry.objects.log_actions(
-        request.user.pk or 0, changed, CHANGE, change_message=f"State set to {wish.state.value}."
-    )
-    if wish.state is OperatorState.ACTIVE:
-        ask_prober([endpoint.pk], (Ask.PROBE,))
     return f"{wish.told}.", "success"
+
+
+def fulfil(wish: Wish, endpoints: Sequence[Endpoint], user_pk: int) -> list[Endpoint]:
+    """Give endpoints a state and note who did; those that had another one."""
+    changed = set_state(endpoints, wish.state, then_disable=wish.then_disable)
+    if changed:
+        message = f"State set to {wish.state.value}."
+        LogEntry.objects.log_actions(user_pk, changed, CHANGE, change_message=message)
+    if changed and wish.state is OperatorState.ACTIVE:
+        ask_prober([each.pk for each in changed], (Ask.PROBE,))
+    return changed
 
 
 def _ask(endpoint: Endpoint, ask: Ask) -> tuple[str, str]:

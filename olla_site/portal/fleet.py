@@ -20,13 +20,17 @@ TILES = (
     ("first_byte", "First byte, median", "ms", "first_byte", ""),
     ("p95", "Answer time, p95", "ms", "latency", ""),
 )
+BULK = (
+    ("probe", "Probe now"), ("discover", "Read their models"), ("drain", "Drain"),
+    ("drain-then-disable", "Drain, then disable"), ("resume", "Resume"), ("disable", "Disable"),
+)  # fmt: skip
 
 
 @page()
 def home(request: HttpRequest) -> HttpResponse:
     """The fleet: what there is and how it is."""
     picture = take_picture()
-    context = {"picture": picture, "rows": plain_rows(picture), "tiles": TILES}
+    context = {"picture": picture, "rows": plain_rows(picture), "tiles": TILES, "bulk": BULK}
     return render(request, "portal/fleet.html", context)
 
 

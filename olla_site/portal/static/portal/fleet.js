@@ -178,7 +178,9 @@
         if (element.dataset.f !== "since") element.dataset.short = "";
         setTime(element, Number(element.dataset.at));
       }
-      row.querySelector(".more")?.setAttribute("aria-label", `Actions for ${row.querySelector(".endpoint-name").textContent}`);
+      const name = row.querySelector(".endpoint-name").textContent;
+      row.querySelector(".more")?.setAttribute("aria-label", `Actions for ${name}`);
+      row.querySelector(".pick")?.setAttribute("aria-label", `Choose ${name}`);
       for (const element of row.querySelectorAll(".url, .reason")) element.title = element.textContent;
       row.dataset.text = row.querySelector("th").textContent.toLowerCase();
     });
@@ -208,6 +210,7 @@
     const words = `${total} endpoint${total === 1 ? "" : "s"}`;
     setText(document.getElementById("count"), count === total ? words : `${count} of ${words}`);
     document.getElementById("nothing-found").hidden = count > 0;
+    document.dispatchEvent(new CustomEvent("olla:rows"));
   }
 
   let view = null;

@@ -52,6 +52,9 @@
 
   // `level`: success, info, warning or error; errors stay until they are closed.
   function toast(text, level = "info") {
+    for (const known of document.querySelectorAll(".toasts .notice")) {
+      if (known.firstChild.textContent === text) known.remove(); // said again, as by what asks twice a second
+    }
     const note = document.createElement("div");
     note.className = `notice notice-${level}`;
     const words = document.createElement("span");
