@@ -1,19 +1,20 @@
-"""One model on an Ollama, an LM Studio and a vLLM, before the real server process and its prober."""
+"""One model on an Ollama, an LM Studio and a vLLM, before the real server process and its prober; another Ollama
+loses a model, and is lost.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.conftest import list_models, wait_until
+from tests.e2e.conftest import wait_until
 from tests.e2e.scripted_models import ScriptedThread
 from tests.e2e.seed import seed_database
-from tests.fakes import Reply, ScriptedBackend, json_reply
+from tests.fakes import Conn, Reply, ScriptedBackend, json_reply
 from tests.live import LiveServer
 
 DIGEST = "sha256:46e0c10c039e019119339687c3c1757cc81b9da49709a3b3924863ba87ca666e"
@@ -39,50 +40,68 @@ def script_of(kind: str) -> dict[str, Any]:
     return {**lists[kind], "/v1/chat/completions": CHAT}
 
 
+class Loser:
+    """An Ollama whose models can be deleted."""
+
+    def __init__(self) -> None:
+        self.models = ["a:1b", "b:1b"]
+        self.thread = ScriptedThread(ScriptedBackend(self._serve))
+
+    async def _serve(self, conn: Conn) -> None:
+        while (request := await conn.request()) is not None:
+            tags = {"models": [{"name": name} for name in self.models]}
+            await conn.play(json_reply(tags if request.path == "/api/tags" else {}), request)
+
+
 @dataclass
 class Fleet:
     server: LiveServer
     backends: dict[str, ScriptedThread]
+    loser: Loser
 
     def chat(self, prefix: str, model: str) -> httpx.Response:
         """One chat completion."""
         url = f"{self.server.url}/olla/{prefix}/v1/chat/completions"
         return httpx.post(url, json={"model": model, "messages": []}, trust_env=False, timeout=60)
 
-    def models(self, query: str = "") -> list[dict[str, Any]]:
-        """The list of all models."""
-        document = httpx.get(f"{self.server.url}/olla/models?{query}", trust_env=False, timeout=60).json()
-        found: list[dict[str, Any]] = document["data"]
-        return found
+    def models(self, endpoint: str, query: str = "") -> dict[str, dict[str, Any]]:
+        """What an endpoint has, by id."""
+        url = f"{self.server.url}/olla/models?endpoint={endpoint}&{query}"
+        document = httpx.get(url, trust_env=False, timeout=60).json()
+        return {each["id"]: each["olla"] for each in document["data"]}
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """The three servers, and an alias that says that their models are one."""
-    backends = {kind: ScriptedThread(ScriptedBackend(script_of(kind))) for kind in NATIVES}
-    for each in backends.values():
+    backends, loser = {kind: ScriptedThread(ScriptedBackend(script_of(kind))) for kind in NATIVES}, Loser()
+    threads = [*backends.values(), loser.thread]
+    for each in threads:
         each.start()
-    rows = [
-        {"name": f"gpu-{kind}", "url": each.backend.url, "kind": "auto", "models": []}
+    rows: list[dict[str, Any]] = [
+        {"name": f"gpu-{kind}", "url": each.backend.url, "kind": "auto", "models": [], "due": True}
         for kind, each in backends.items()
     ]
+    columns = {"check_interval": 2.0, "check_timeout": 1.0}
+    url = loser.thread.backend.url
+    rows.append({"name": "loser", "url": url, "kind": "ollama", "models": [], "columns": columns, "due": True})
     data_dir = tmp_path_factory.mktemp("same-data")
     aliases = [{"name": ALIAS, "targets": "\n".join(NATIVES.values()), "one_model": True}]
     seed_database(data_dir, rows, aliases)
     try:
-        with LiveServer(data_dir=data_dir, args=()) as server:
-            found = Fleet(server, backends)
-            wait_until(lambda: [len(each["olla"]["availability"]) for each in found.models()] == [3], 90)
+        with LiveServer(data_dir=data_dir, args=(), env={"OLLA_DISCOVERY_INTERVAL": "5"}) as server:
+            found = Fleet(server, backends, loser)
+            wait_until(lambda: all(ALIAS in found.models(f"gpu-{kind}") for kind in NATIVES), 90)
             yield found
     finally:
-        for each in backends.values():
+        for each in threads:
             each.close()
 
 
 def test_it_is_one_entry_with_the_name_each_server_gives_it(fleet: Fleet) -> None:
-    [entry] = fleet.models()
-    assert entry["id"] == ALIAS
-    assert {each["type"]: each["name"] for each in entry["olla"]["availability"]} == NATIVES
+    entry = fleet.models("gpu-vllm")[ALIAS]
+    assert {each["type"]: each["name"] for each in entry["availability"]} == NATIVES
+    assert all(set(fleet.models(f"gpu-{kind}")) == {ALIAS} for kind in NATIVES)
 
 
 @pytest.mark.parametrize("asked", [*NATIVES.values(), ALIAS, "LLAMA3.1:8B"])
@@ -106,38 +125,16 @@ def test_any_name_reaches_all_of_them(fleet: Fleet) -> None:
         assert reached == {f"gpu-{kind}" for kind in NATIVES}, asked
 
 
-def test_models_follow_what_the_backend_has(tmp_path: Path) -> None:
+def test_models_follow_what_the_backend_has(fleet: Fleet) -> None:
     """Deleted there: gone here at the next discovery. Backend gone: listed as unavailable, 503 and not 404."""
-    two, one = ([{"name": name} for name in names] for names in (("a:1b", "b:1b"), ("a:1b",)))
-    script: dict[str, Any] = {
-        "/": Reply(200),
-        "/api/tags": [json_reply({"models": each}) for each in (two, one)],
-        "*": json_reply({}),
-    }
-    backend = ScriptedThread(ScriptedBackend(script))
-    backend.start()
-    columns = {"check_interval": 2.0, "check_timeout": 1.0}
-    row = {
-        "name": "o",
-        "url": backend.backend.url,
-        "kind": "ollama",
-        "models": [],
-        "columns": columns,
-        "due": True,
-    }
-    seed_database(tmp_path / "data", [row])
-    try:
-        with LiveServer(data_dir=tmp_path / "data", args=(), env={"OLLA_DISCOVERY_INTERVAL": "5"}) as server:
-            fleet = Fleet(server, {"ollama": backend})
-            wait_until(lambda: list_models(server.url) == {"a:1b", "b:1b"}, 60)
-            wait_until(lambda: list_models(server.url) == {"a:1b"}, 60)
-            gone = fleet.chat("proxy", "b:1b")
-            assert (gone.status_code, gone.json()["error"]["code"]) == (404, "model_not_found")
-            backend.stop()
-            wait_until(lambda: fleet.models() == [], 60)
-            [entry] = fleet.models("include_unavailable=true")
-            assert (entry["id"], entry["olla"]["availability"][0]["state"]) == ("a:1b", "unavailable")
-            down = fleet.chat("proxy", "a:1b")
-            assert (down.status_code, down.json()["error"]["code"]) == (503, "model_unavailable")
-    finally:
-        backend.close()
+    wait_until(lambda: set(fleet.models("loser")) == {"a:1b", "b:1b"}, 60)
+    fleet.loser.models.remove("b:1b")
+    wait_until(lambda: set(fleet.models("loser")) == {"a:1b"}, 60)
+    gone = fleet.chat("proxy", "b:1b")
+    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "model_not_found")
+    fleet.loser.thread.stop()
+    wait_until(lambda: fleet.models("loser") == {}, 60)
+    entry = fleet.models("loser", "include_unavailable=true")["a:1b"]
+    assert entry["availability"][0]["state"] == "unavailable"
+    down = fleet.chat("proxy", "a:1b")
+    assert (down.status_code, down.json()["error"]["code"]) == (503, "model_unavailable")

@@ -213,29 +213,17 @@ def test_it_refuses_what_is_no_listing(body):
         parse_model_list(OPENAI, body)
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-keys = st.text() | st.sampled_from(
-    [
-        "data",
-        "models",
-        "id",
-        "name",
-        "details",
-        "meta",
-        "created",
-        "modified_at",
-        "size",
-        "capabilities",
-        "type",
-        "labels",
-        "checkpoint",
-        "recipe",
-        "status",
-        "families",
-    ]
+words = st.text(max_size=8)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words
+keys = words | st.sampled_from(
+    ["data", "models", "id", "name", "details", "meta", "created", "modified_at", "size", "capabilities", "type",
+     "labels", "checkpoint", "recipe", "status", "families", "owned_by", "n_params", "max_model_len", "downloaded"]
+)  # fmt: skip
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=5), max_leaves=10
 )
-values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=10)
-listings = st.fixed_dictionaries({"data": st.lists(st.dictionaries(keys, values)), "models": st.lists(values)})
+entries = st.lists(st.dictionaries(keys, values, max_size=8) | scalars, max_size=5)
+listings = st.fixed_dictionaries({"data": entries, "models": entries})
 
 
 @given(st.sampled_from(list(ListFormat)), values | listings)
