@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.seed import ROOT, seed_database
-from tests.live import NO_LIMITS, LiveServer
+from tests.e2e.seed import seed_database
+from tests.live import NO_LIMITS, ROOT, LiveServer
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")

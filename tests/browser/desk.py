@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,9 +13,9 @@ from typing import Any
 
 from playwright.async_api import Browser, ConsoleMessage, Page, Request
 
+from tests.browser.scribe import run_in_django
 from tests.live import LiveServer
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 _PASSWORD = re.compile(r"password {2,}(\S+)\n")
 
 
@@ -84,9 +81,14 @@ async def open_page(
 
 async def sign_in(page: Page, server: LiveServer, path: str = "/") -> None:
     """Sign in as the first administrator and end at `path`."""
+    await sign_in_as(page, server, "admin", first_password(server), path)
+
+
+async def sign_in_as(page: Page, server: LiveServer, name: str, password: str, path: str = "/") -> None:
+    """Sign in with an account's name and password and end at `path`."""
     await page.goto(server.url + path)
-    await page.get_by_label("User name").fill("admin")
-    await page.get_by_label("Password").fill(first_password(server))
+    await page.get_by_label("User name").fill(name)
+    await page.get_by_label("Password").fill(password)
     await page.get_by_role("button", name="Sign in").click()
     await page.wait_for_url(server.url + path)
 
@@ -107,27 +109,21 @@ def screenshot_folder() -> Path:
 
 def fill_fleet(data_dir: Path, rows: list[dict[str, Any]]) -> None:
     """Replace the endpoints of a running server's database, as a prober would have left them."""
-    env = {**os.environ, "OLLA_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "olla_site.settings"}
-    command = [sys.executable, "-m", "tests.browser.desk"]
-    subprocess.run(command, cwd=ROOT, env=env, check=True, input=json.dumps(rows), text=True)
+    run_in_django(data_dir, "from tests.browser.desk import replace_fleet; replace_fleet(rows)", rows=rows)
 
 
-def main(rows: list[dict[str, Any]]) -> None:
-    """Write; in a process of its own."""
-    import django
-
-    django.setup()
+def replace_fleet(rows: list[dict[str, Any]]) -> None:
+    """Write; in the scribe's process."""
     from django.db import transaction
     from django.utils import timezone
 
     from endpoints.models import Endpoint, ProberLease
 
     now = timezone.now()
-    Endpoint.objects.all().delete()
-    ProberLease.objects.update_or_create(
-        pk=1, defaults={"holder": "test", "renewed_at": now, "expires_at": now + timedelta(days=1)}
-    )
+    lease = {"holder": "test", "renewed_at": now, "expires_at": now + timedelta(days=1)}
     with transaction.atomic():
+        Endpoint.objects.all().delete()
+        ProberLease.objects.update_or_create(pk=1, defaults=lease)
         write(rows)
 
 
@@ -150,7 +146,3 @@ def write(rows: list[dict[str, Any]]) -> None:
         )
         facts = [{"name": model} if isinstance(model, str) else model for model in models]
         DiscoveredModel.objects.bulk_create(DiscoveredModel(endpoint=endpoint, **each) for each in facts)
-
-
-if __name__ == "__main__":
-    main(json.load(sys.stdin))

@@ -21,7 +21,7 @@ from playwright.async_api import Browser, BrowserContext
 
 from tests.e2e import seed
 from tests.fakes import Header, Reply, ScriptedBackend, Step
-from tests.live import LiveServer
+from tests.live import ROOT, LiveServer, lay_tables
 
 HOSTILE_MODEL = '"><img src=x onerror="window.pwned=1"><script>window.pwned=1</script>'
 # Everything a backend might send to act as the site whose origin it borrows.
@@ -113,9 +113,10 @@ def hostile_reply(body: bytes, content_type: bytes = b"text/html", status: int =
 
 def make_database(data_dir: Path, endpoints: list[dict[str, Any]]) -> str:
     """Write the database in `data_dir`; the key of the administrator's session."""
+    lay_tables(data_dir)
     made = subprocess.run(
         [sys.executable, "-m", "tests.browser.hostile", json.dumps(endpoints)],
-        cwd=seed.ROOT,
+        cwd=ROOT,
         env={**os.environ, "OLLA_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "olla_site.settings"},
         check=True,
         capture_output=True,

@@ -1,28 +1,21 @@
-"""Rules, aliases and a request log for a running server, written by a process of its own."""
+"""Rules, aliases and a request log for a running server, as the scribe writes them."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.browser.desk import ROOT
+from tests.browser.scribe import run_in_django
 
 LONG = "-with-a-very-long-name-that-somebody-thought-was-a-good-idea-and-then-some-more"
 
 
 def fill_rules(data_dir: Path) -> None:
     """Replace what steers requests, and log 240 of them."""
-    env = {**os.environ, "OLLA_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "olla_site.settings"}
-    subprocess.run([sys.executable, "-m", "tests.browser.rules_desk"], cwd=ROOT, env=env, check=True)
+    run_in_django(data_dir, "from tests.browser.rules_desk import replace_rules; replace_rules()")
 
 
-def main() -> None:
-    """Write."""
-    import django
-
-    django.setup()
+def replace_rules() -> None:
+    """Write; in the scribe's process."""
     from endpoints.models import Endpoint, ModelAlias, RoutingRule
     from tests.endpoints.rule_desk import LLAMA, make_rule
     from tests.portal.test_requests_page import log
@@ -42,7 +35,3 @@ def main() -> None:
     models = ("llama3.3:70b", "qwen3:32b", "fast-chat", "Qwen/Qwen3-235B-A22B-Instruct-2507-FP8", "llama9")
     for number in range(240):
         log(number, model=models[number % len(models)], client=f"10.1.0.{number % 7}", endpoint_id=None)
-
-
-if __name__ == "__main__":
-    main()

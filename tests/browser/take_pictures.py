@@ -23,8 +23,9 @@ from playwright.async_api import Browser, Page, ViewportSize
 
 from tests.browser import scenes
 from tests.browser.chromium import open_chromium
-from tests.browser.desk import ROOT, fill_fleet, signed_in
+from tests.browser.desk import fill_fleet, signed_in
 from tests.browser.rules_desk import fill_rules
+from tests.browser.scribe import ROOT
 from tests.live import LiveServer
 
 FOLDER = ROOT / "docs" / "images"

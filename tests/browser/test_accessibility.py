@@ -1,35 +1,44 @@
-"""axe-core finds no violation on any page, light or dark; nothing is loaded from elsewhere."""
+"""axe-core finds no violation on any page, light or dark; no page makes an error or loads from elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page
 
-from tests.browser.chromium import find_package, open_chromium
-from tests.browser.desk import fill_fleet, open_page, signed_in
+from olla_site.portal.urls import urlpatterns
+from tests.browser.chromium import find_package
+from tests.browser.desk import fill_fleet, open_page
+from tests.browser.rules_desk import fill_rules
 from tests.browser.scenes import THREE, crowd, fleet
 from tests.live import LiveServer
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-# Address -> what to wait for; a new page adds its line.
+# Name of the address -> address and what to wait for; a new page adds its line.
 PAGES = {
-    "/": "#live[data-state=live]",
-    "/fleet/1/": "#charts .u-wrap",
-    "/fleet/add/": "#add-form",
-    "/connect/": "main h1",
-    "/playground/": "#send:enabled",
-    "/models/": ".models-table .name",
-    "/models/llama3.3:70b": "main h1",
-    "/requests/": "#rows tr",
-    "{request}": ".waterfall, main h1",
-    "/explain/?path=/olla/openai/v1/chat/completions&model=llama3.3:70b": "#considered",
+    "home": ("/", "#live[data-state=live]"),
+    "endpoint": ("/fleet/{endpoint}/", "#charts .u-wrap"),
+    "add_endpoint": ("/fleet/add/", "#add-form"),
+    "connect": ("/connect/", "main h1"),
+    "playground": ("/playground/", "#send:enabled"),
+    "models": ("/models/", ".models-table .name"),
+    "model": ("/models/llama3.3:70b", "main h1"),
+    "requests": ("/requests/", "#rows tr"),
+    "request": ("/requests/{request}/", ".waterfall, main h1"),
+    "explain": ("/explain/?path=/olla/openai/v1/chat/completions&model=llama3.3:70b", "#considered"),
+    "rules": ("/rules/", ".rule .place"),
+    "rule_preview": ("{preview}", "#apply"),
 }
+# Fragments, actions, and addresses that lead to the pages above; the page to sign in has a test of its own.
+NO_PAGES = {
+    "fleet_rows", "try_endpoint", "endpoint_history", "endpoint_action", "live", "request_rows", "find_request",
+    "rule_previews", "rule_preview_form", "rule_preview_again", "rule_preview_cancel", "rule_change", "logout",
+    "admin_login", "login",
+}  # fmt: skip
 RUN = """async () => {
   const found = await axe.run(document, { resultTypes: ["violations"] });
   const show = (each) => `${each.id}: ${each.nodes.slice(0, 3).map((node) => node.html.slice(0, 160))}`;
@@ -37,46 +46,46 @@ RUN = """async () => {
 }"""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_chromium() as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[LiveServer]:
-    with LiveServer() as running:
-        fill_fleet(running.data_dir, fleet([*THREE, *crowd(9)]))
-        yield running
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def state(browser: Browser, server: LiveServer) -> Any:
-    return await signed_in(browser, server)
-
-
-async def request_page(browser: Browser, server: LiveServer, state: Any) -> str:
-    """Ask for something; the address of the newest request's page."""
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def places(browser: Browser, server: LiveServer, state: Any) -> dict[str, str]:
+    """A fleet, rules and a log to look at; what the addresses above leave open."""
+    fill_fleet(server.data_dir, fleet([*THREE, *crowd(9)]))
+    fill_rules(server.data_dir)
     async with httpx.AsyncClient() as client:
         await client.post(f"{server.url}/olla/openai/v1/chat/completions", json={"model": "none", "messages": []})
     async with open_page(browser, server, state=state) as page:
         await page.goto(f"{server.url}/requests/")
-        await page.locator("#rows tr").first.wait_for()
-        return await page.locator("#rows a").first.get_attribute("href") or ""
+        request = await page.locator("#rows tr").first.get_attribute("data-key") or ""
+        await page.goto(server.url)
+        row = await page.locator("#fleet tr", has_text="gpu-1").get_attribute("id", timeout=30_000) or ""
+        preview = await start_preview(page, server)
+    return {"request": request, "endpoint": row.removeprefix("endpoint-"), "preview": preview}
+
+
+async def start_preview(page: Page, server: LiveServer) -> str:
+    """Have a change of the first rule judged; the address of what came of it."""
+    await page.goto(f"{server.url}/rules/")
+    await page.locator(".what-if summary").first.click()
+    await page.get_by_role("button", name="it were disabled").first.click()
+    await page.locator("#apply").wait_for()
+    return page.url.removeprefix(server.url)
+
+
+async def test_it_knows_every_page():
+    assert {each.name for each in urlpatterns} == PAGES.keys() | NO_PAGES
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-async def test_it_is_accessible(browser, server, state, dark):
+async def test_it_is_accessible(browser, server, state, places, dark, long_form):
     axe = (find_package("axe-core") / "axe.min.js").read_text()
     found = {}
-    request = await request_page(browser, server, state)
-    for width in (1280, 360):
+    for width in (1280, 360) if long_form else (360 if dark else 1280,):  # each width and each colour
         async with open_page(browser, server, width=width, dark=dark, state=state) as page:
-            for address, ready in PAGES.items():
-                await page.goto(server.url + address.replace("{request}", request))
+            for name, (address, ready) in PAGES.items():
+                await page.goto(server.url + address.format_map(places))
                 await page.locator(ready).first.wait_for()
                 await page.evaluate(axe)  # through the debugger: the page's own policy would refuse it
-                found[width, address] = await page.evaluate(RUN)
+                found[width, name] = await page.evaluate(RUN)
     assert {place: violations for place, violations in found.items() if violations} == {}
 
 

@@ -12,12 +12,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.browser.chromium import open_chromium
 from tests.browser.desk import open_page, sign_in
 from tests.fakes import Conn, ScriptedBackend, json_reply
 from tests.live import LiveServer
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 MODEL = "flow-model"
 LOOSE = 20.0  # seconds; the aim is two, a busy machine may need longer
@@ -55,13 +54,7 @@ class World:
             return await client.post(f"{self.server.url}/olla/openai/v1/chat/completions", json=body, timeout=30)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_chromium() as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def world(browser: Browser) -> AsyncIterator[World]:
     """The server as a newcomer starts it, with its prober, on a fresh data folder."""
     backend = Backend()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, WebSocket, expect
 
-from tests.browser.chromium import open_chromium, wait_for
-from tests.browser.desk import ROOT, fill_fleet, open_page, sign_in, signed_in
+from tests.browser.chromium import wait_for
+from tests.browser.desk import fill_fleet, open_page, sign_in, sign_in_as, signed_in
+from tests.browser.scribe import run_in_django
 from tests.fakes import ScriptedBackend, json_reply
 from tests.live import LiveServer
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 OLLAMA = {
     "/": json_reply("Ollama is running"),
@@ -27,6 +24,7 @@ OLLAMA = {
     "/api/ps": json_reply({"models": []}),
     "/api/show": json_reply({}),
 }
+MAKE = "from endpoints.models import Endpoint; Endpoint.objects.create(**row)"
 FEW: list[dict[str, Any]] = [
     {"name": "alpha", "url": "http://10.0.0.1:11434", "backend_type": "ollama", "tags": "gpu", "priority": 10,
      "health": {"status": "healthy", "latency_ms": 5.0}},
@@ -35,30 +33,6 @@ FEW: list[dict[str, Any]] = [
     {"name": "gamma", "url": "http://10.0.0.3:8000", "backend_type": "vllm", "priority": 20,
      "health": {"status": "healthy", "latency_ms": 80.0}},
 ]  # fmt: skip
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_chromium() as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[LiveServer]:
-    with LiveServer() as running:
-        yield running
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def state(browser: Browser, server: LiveServer) -> Any:
-    return await signed_in(browser, server)
-
-
-def run_in_django(server: LiveServer, code: str) -> None:
-    """Run a few lines on the server's database, in a process of their own."""
-    subprocess.run(
-        [sys.executable, "manage.py", "shell", "-c", code], cwd=ROOT, env=server.environment, check=True
-    )
 
 
 async def is_live(page: Page) -> None:
@@ -75,7 +49,9 @@ async def test_it_shows_within_moments_that_a_backend_died(browser):
     async with ScriptedBackend(OLLAMA) as backend:
         with LiveServer(args=()) as server:
             row = {"name": "mortal", "url": backend.url, "backend_type": "ollama", "check_interval": 1.0}
-            run_in_django(server, f"from endpoints.models import Endpoint; Endpoint.objects.create(**{row!r})")
+            run_in_django(
+                server.data_dir, f"from endpoints.models import Endpoint; Endpoint.objects.create(**{row!r})"
+            )
             async with open_page(browser, server) as page:
                 await sign_in(page, server)
                 pill = page.locator("#fleet [data-f=label]")
@@ -117,7 +93,7 @@ async def test_it_comes_back_by_itself_after_the_server_restarted(browser, tmp_p
 def change_probe(server: LiveServer, latency: int) -> None:
     """As if the prober had looked."""
     table = "from endpoints.models import EndpointHealth as H; H.objects.filter(endpoint__name='alpha')"
-    run_in_django(server, f"{table}.update(latency_ms={latency})")
+    run_in_django(server.data_dir, f"{table}.update(latency_ms=latency)", latency=latency)
 
 
 def browser_page(browser: Browser, server: LiveServer, state: Any) -> Any:
@@ -178,10 +154,7 @@ async def test_it_shows_a_new_endpoint_without_a_reload(browser, server, state):
         await is_live(page)
         await expect(page.locator("#count")).to_have_text("3 endpoints", timeout=20_000)
         await page.evaluate("window.samePage = true")
-        made = (
-            "from endpoints.models import Endpoint; Endpoint.objects.create(name='delta', url='http://10.0.0.4:1')"
-        )
-        run_in_django(server, made)
+        run_in_django(server.data_dir, MAKE, row={"name": "delta", "url": "http://10.0.0.4:1"})
         await expect(page.locator("#fleet tr", has_text="delta")).to_be_visible(timeout=20_000)
         assert await page.evaluate("window.samePage")
 
@@ -239,16 +212,13 @@ async def test_it_remembers_the_theme_for_portal_and_admin(browser, server, stat
 async def test_it_shows_a_viewer_everything_but_the_buttons(browser, server):
     fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in FEW])
     run_in_django(
-        server,
+        server.data_dir,
         "from django.contrib.auth.models import User, Group;"
         "u = User.objects.create_user('vera', password='look-but-not-touch');"
         "u.groups.add(Group.objects.get(name='Viewers'))",
     )
     async with open_page(browser, server) as page:
-        await page.goto(f"{server.url}/")
-        await page.get_by_label("User name").fill("vera")
-        await page.get_by_label("Password").fill("look-but-not-touch")
-        await page.get_by_role("button", name="Sign in").click()
+        await sign_in_as(page, server, "vera", "look-but-not-touch")
         await is_live(page)
         assert await page.locator(".more, [data-act]").count() == 0
         assert await page.get_by_role("link", name="Admin").count() == 0

@@ -12,14 +12,14 @@ from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Error, Page, Route
+from playwright.async_api import BrowserContext, Error, Page, Route
 
-from tests.browser.chromium import open_chromium, wait_for
+from tests.browser.chromium import wait_for
 from tests.browser.hostile import HOSTILE_HEADERS, HostileSite, hostile_reply, open_site
 from tests.browser.pages_server import PagesServer
 from tests.fakes import Reply, Step
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 ATTACK = (Path(__file__).parent / "attack.js").read_text()
 RUN = "new Image().src='/olla/proxy/exfil?ran-NAME'"
@@ -81,20 +81,14 @@ SCRIPT: dict[str, Step] = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_chromium("--host-resolver-rules=MAP rebind.example 127.0.0.1") as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def strict_site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HostileSite]:
     """As it comes: nothing of a backend's page runs."""
     async with open_site(tmp_path_factory.mktemp("strict"), SCRIPT) as opened:
         yield opened
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def open_minded_site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HostileSite]:
     """With OLLA_ALLOW_SCRIPTS: pages run, on an origin of their own."""
     env = {"OLLA_ALLOW_SCRIPTS": "1"}

@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests.browser.hostile import ALLOWED_AGAIN, HOSTILE_HEADERS, HostileSite, hostile_reply, open_site
 from tests.fakes import Cut, Raw, Reply, Step
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HTML = b"<script>parent.postMessage('hello', '*')</script>"
 LARGE = HTML * 3000
@@ -79,7 +79,7 @@ async def ask(site: HostileSite, path: str, method: str = "GET", headers: str = 
     return Answer(raw)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HostileSite]:
     async with open_site(tmp_path_factory.mktemp("hostile-headers"), SCRIPT) as opened:
         yield opened

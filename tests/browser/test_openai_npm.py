@@ -14,13 +14,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page
 
-from tests.browser.chromium import find_package, open_chromium, wait_for
+from tests.browser.chromium import find_package, wait_for
 from tests.browser.pages_server import PagesServer
 from tests.e2e.seed import seed_database
 from tests.fakes import Conn, Reply, ScriptedBackend, json_reply
 from tests.live import LiveServer
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 MODEL = "browser-model"
 WORDS = ("Streaming ", "is ", "streaming, ", "äöü ", "after all.")
@@ -99,13 +99,7 @@ class Application:
         return list(await self.page.evaluate("window.seen"))
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_chromium() as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[LiveServer, ChatBackend]]:
     data_dir: Path = tmp_path_factory.mktemp("npm-data")
     backend = ChatBackend()
@@ -116,7 +110,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple
             yield server, backend
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def opened(browser: Browser, world: tuple[LiveServer, ChatBackend]) -> AsyncIterator[Application]:
     """One page for the module: the package is some two hundred files."""
     server, backend = world
@@ -134,7 +128,7 @@ async def open_page(context: BrowserContext, port: int) -> Page:
     return page
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def app(opened: Application) -> Application:
     await opened.page.evaluate("window.seen = []")
     return opened

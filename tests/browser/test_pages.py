@@ -5,39 +5,18 @@ The pictures go to OLLA_SCREENSHOTS, or a folder in the temporary directory.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import Page
 
-from tests.browser.chromium import open_chromium
-from tests.browser.desk import fill_fleet, open_page, screenshot_folder, signed_in
+from tests.browser.desk import fill_fleet, open_page, screenshot_folder
 from tests.browser.scenes import THREE, crowd, fleet
-from tests.live import LiveServer
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 FLEETS: dict[str, list[dict[str, Any]]] = {"empty": [], "three": THREE, "forty": crowd()}
 LOOKS = [(1280, False), (1280, True), (360, False), (360, True)]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_chromium() as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[LiveServer]:
-    with LiveServer() as running:
-        yield running
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def state(browser: Browser, server: LiveServer) -> Any:
-    return await signed_in(browser, server)
 
 
 async def assert_fits(page: Page) -> None:

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, Request, expect
+from playwright.async_api import Page, Request, expect
 
 from tests.browser import scenes
-from tests.browser.chromium import open_chromium
-from tests.browser.desk import fill_fleet, open_page, signed_in
+from tests.browser.desk import fill_fleet, open_page
 from tests.live import LiveServer
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 CHAT = "/olla/openai/v1/chat/completions"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_chromium() as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def server() -> AsyncIterator[LiveServer]:
     async with scenes.backends() as rows:
         with LiveServer() as running:
@@ -36,11 +28,6 @@ async def server() -> AsyncIterator[LiveServer]:
             await asyncio.to_thread(fill_fleet, running.data_dir, scenes.fleet([*rows, *evil]))
             await knows(running, 5)
             yield running
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def state(browser: Browser, server: LiveServer) -> Any:
-    return await signed_in(browser, server)
 
 
 async def knows(server: LiveServer, size: int) -> None:

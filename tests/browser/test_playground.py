@@ -13,13 +13,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
-from tests.browser.chromium import find_package, open_chromium
-from tests.browser.desk import fill_fleet, open_page, screenshot_folder, signed_in
+from tests.browser.chromium import find_package
+from tests.browser.desk import fill_fleet, open_page, screenshot_folder
 from tests.browser.test_accessibility import RUN
 from tests.fakes import Conn, Cut, Received, Reply, ScriptedBackend, Step, json_reply, ndjson_reply, sse_reply
 from tests.live import LiveServer
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 EVIL = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>'
 
@@ -130,20 +130,14 @@ class Backend:
         return chat_reply({"reasoning_content": "A greeting."}, *({"content": word} for word in words))
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_chromium() as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def backends() -> AsyncIterator[list[Backend]]:
     made = [Backend("one"), Backend("two")]
     async with made[0].server, made[1].server:
         yield made
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def server(backends: list[Backend]) -> AsyncIterator[LiveServer]:
     with LiveServer() as running:
         rows = [
@@ -155,12 +149,7 @@ async def server(backends: list[Backend]) -> AsyncIterator[LiveServer]:
         yield running
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def state(browser: Browser, server: LiveServer) -> Any:
-    return await signed_in(browser, server)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Browser, server: LiveServer, state: Any) -> AsyncIterator[Page]:
     async with open_page(browser, server, state=state, strict=False) as opened:
         await opened.goto(f"{server.url}/playground/?model=alpha-7b")

@@ -8,12 +8,11 @@ import json
 import httpx
 import pytest
 
-from tests.browser.chromium import open_chromium
 from tests.browser.desk import open_page, sign_in
 from tests.fakes import ScriptedBackend
 from tests.live import LiveServer
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 TYPED = ("tags", "endpoints", "model", "policy", "strategy", "fallback", "percentage", "message")
 
@@ -22,9 +21,9 @@ async def shown_fields(page) -> set[str]:
     return {name for name in TYPED if await page.locator(f".form-row.field-{name}").is_visible()}
 
 
-async def test_it_shows_the_fields_of_the_action_and_stores_a_rule_that_acts():
+async def test_it_shows_the_fields_of_the_action_and_stores_a_rule_that_acts(browser):
     with LiveServer(args=()) as server:
-        async with open_chromium() as browser, open_page(browser, server) as page:
+        async with open_page(browser, server) as page:
             await sign_in(page, server)
             await page.goto(f"{server.url}/admin/endpoints/routingrule/add/")
             assert await shown_fields(page) == set()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.chromium import find_package, open_chromium
+from tests.browser.chromium import find_package
 from tests.browser.desk import fill_fleet, open_page, screenshot_folder, signed_in
 from tests.browser.rules_desk import fill_rules
 from tests.browser.scenes import THREE, fleet
@@ -16,28 +16,27 @@ from tests.browser.test_accessibility import RUN
 from tests.browser.test_pages import LOOKS, assert_fits
 from tests.live import LiveServer
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
-async def test_it_previews_a_rule_from_the_admin_and_does_what_it_said():
+async def test_it_previews_a_rule_from_the_admin_and_does_what_it_said(browser):
     with LiveServer() as server:
         fill_fleet(server.data_dir, fleet(THREE))
         fill_rules(server.data_dir)
-        async with open_chromium() as browser:
-            state = await signed_in(browser, server)
-            async with open_page(browser, server, state=state) as page:
-                await wait_for_rules(page, server)
-                preview = await preview_in_admin(page)
-                await expect(preview.locator("h1")).to_have_text("If llama on the GPUs is saved like this")
-                await preview.locator("[data-kind=refused]").wait_for()
-                assert await count(preview, "refused") == 48
-                await page.get_by_role("button", name="Save", exact=True).click()
-                await page.get_by_text("was changed successfully").wait_for()
-                await page.goto(f"{server.url}/rules/")
-                await page.get_by_text("only endpoints tagged nowhere").wait_for()
-                await move_and_switch(page)
-                result = await preview_disabling(page)
-            await take_pictures(browser, server, state, result)
+        state = await signed_in(browser, server)
+        async with open_page(browser, server, state=state) as page:
+            await wait_for_rules(page, server)
+            preview = await preview_in_admin(page)
+            await expect(preview.locator("h1")).to_have_text("If llama on the GPUs is saved like this")
+            await preview.locator("[data-kind=refused]").wait_for()
+            assert await count(preview, "refused") == 48
+            await page.get_by_role("button", name="Save", exact=True).click()
+            await page.get_by_text("was changed successfully").wait_for()
+            await page.goto(f"{server.url}/rules/")
+            await page.get_by_text("only endpoints tagged nowhere").wait_for()
+            await move_and_switch(page)
+            result = await preview_disabling(page)
+        await take_pictures(browser, server, state, result)
 
 
 async def wait_for_rules(page: Page, server: LiveServer) -> None:

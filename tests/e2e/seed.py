@@ -15,13 +15,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.live import ROOT, lay_tables
 
 
 def seed_database(
     data_dir: Path, endpoints: list[dict[str, Any]], aliases: list[dict[str, Any]] | None = None
 ) -> None:
     """Make the database in `data_dir` and register `endpoints` as healthy, and model aliases."""
+    lay_tables(data_dir)
     env = {**os.environ, "OLLA_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "olla_site.settings"}
     argv = [sys.executable, "-m", "tests.e2e.seed", json.dumps({"endpoints": endpoints, "aliases": aliases or []})]
     subprocess.run(argv, cwd=ROOT, env=env, check=True)

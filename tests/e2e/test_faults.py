@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import wait_until
-from tests.e2e.seed import ROOT, seed_database
-from tests.live import LiveServer
+from tests.e2e.seed import seed_database
+from tests.live import ROOT, LiveServer
 
 MODEL = "demo-mini:1b"
 

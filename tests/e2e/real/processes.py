@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.seed import ROOT
+from tests.live import ROOT
 
 REAL = ROOT / ".venv-real" / "bin"
 LLAMA_SERVER = REAL / "llama-server"

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.seed import ROOT
+from tests.live import ROOT
 
 
 def register(data_dir: Path, endpoints: list[dict[str, Any]], env: dict[str, str]) -> None:
