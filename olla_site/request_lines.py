@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
-from olla_site.log_lines import Batch, encode_json, format_time, is_json, write_line
+from olla_site.log_lines import Batch, Line, encode_json, format_time, is_json
 from olla_site.redaction import redact
+from proxy import finished
 from proxy.finished import subscribe
 from proxy.record import Outcome, RequestRecord
 from proxy.stickiness import StickyOutcome
@@ -197,21 +198,18 @@ def _clean(text: str) -> str:
     return _redact_once(text) if len(text) <= _MOST_REMEMBERED else redact(text[:_LONGEST])
 
 
-def _write(record: RequestRecord) -> None:
-    level = _LEVELS[record.outcome or Outcome.BROKEN]
-    if logger.isEnabledFor(level):
-        line = build_line(record)
-        write_line(
-            logger, level, encode_json(line) if is_json() else render_text(line), record.at + record.seconds
-        )
+def _render(record: RequestRecord) -> Line:
+    line = build_line(record)
+    text = encode_json(line) if is_json() else render_text(line)
+    return Line(_LEVELS[record.outcome or Outcome.BROKEN], text, record.at + record.seconds)
 
 
-_batch: Batch[RequestRecord] = Batch(_write)
+_batch: Batch[RequestRecord] = Batch(logger, _render)
 
 
 def note(record: RequestRecord) -> None:
     """The sink: keeps a finished record until its line is written."""
-    if logger.isEnabledFor(logging.ERROR):
+    if logger.isEnabledFor(_LEVELS[record.outcome or Outcome.BROKEN]):
         _batch.add(record)
 
 
@@ -222,4 +220,5 @@ def start() -> None:
 
 def flush() -> None:
     """Write what is pending, before the process ends."""
+    finished.flush()
     _batch.flush()

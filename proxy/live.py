@@ -19,10 +19,10 @@ from endpoints.snapshot import ANTHROPIC, EMPTY, EndpointRecord, Snapshot
 from proxy.anthropic_record import AnthropicState
 from proxy.attempts import Attempt, Verdict
 from proxy.breaker import Breaker
-from proxy.finished import subscribe
+from proxy.finished import flush, subscribe
 from proxy.queueing import Slot, SlotQueue
 from proxy.rates import EndpointRates
-from proxy.record import Outcome, RequestRecord
+from proxy.record import RequestRecord
 from proxy.routing import Plan, Refresh
 from proxy.sieve import DropReason, LiveView
 from proxy.stickiness import KeySource, Sight, StickyRules, StickyTable, find_unroutable
@@ -59,8 +59,7 @@ class Live:
     sticky: StickyTable = field(default_factory=lambda: StickyTable(sticky_rules()))
     anthropic: AnthropicState = field(default_factory=AnthropicState)
     rates: EndpointRates = field(default_factory=EndpointRates)
-    tallies: Tallies = field(default_factory=Tallies)
-    hang_ups: int = 0
+    _tallies: Tallies = field(default_factory=Tallies)
     _seen: Sight = field(default_factory=lambda: Sight(EMPTY, 0.0))
     _out: set[int] = field(default_factory=set)  # who was kept out at the last look
     _transitions: int = 0  # of breakers by then
@@ -68,9 +67,16 @@ class Live:
 
     def reset(self) -> None:
         """Start anew with the settings in force; for tests."""
+        flush()
         fresh = Live()
         for each in fields(self):
             setattr(self, each.name, getattr(fresh, each.name))
+
+    @property
+    def tallies(self) -> Tallies:
+        """What became of every request until now."""
+        flush()
+        return self._tallies
 
     def next_cursor(self, candidates: Sequence[EndpointRecord]) -> int:
         """A counter that grows by one with each pick among the same candidates.
@@ -106,11 +112,9 @@ class Live:
 
     def count_finished(self, record: RequestRecord) -> None:
         """Count a request that has ended; a sink of `proxy.finished`."""
-        self.tallies.note(record)
+        self._tallies.note(record)
         if record.prefix == ANTHROPIC:
             self.anthropic.tokens.note(record)
-        if record.outcome is Outcome.CLIENT_GONE:
-            self.hang_ups += 1
 
     def _attempt_closed(self, endpoint: EndpointRecord, verdict: Verdict) -> None:
         if verdict is Verdict.FAILED:
@@ -164,7 +168,7 @@ class Live:
             self.sticky.purge(endpoint_id)
         if before.snapshot is not snapshot:
             self.breaker.retain(snapshot.by_id)
-            self.tallies.retain(snapshot.by_id)
+            self._tallies.retain(snapshot.by_id)
             self.rates.follow({each.id: each.requests_per_minute for each in snapshot.rated}, time.time())
         if gone or before.snapshot is not snapshot or find_unroutable(self._seen, before) or self._came_back():
             self.queue.reconsider()

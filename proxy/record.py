@@ -129,7 +129,7 @@ class RequestRecord(msgspec.Struct):
     queue_wait: float = 0.0  # seconds
     sticky: str | None = None
     usage: Usage | None = None
-    reader: UsageReader | None = None  # of the backend's answer; the usage is read when it has ended
+    reader: UsageReader | None = None  # of the backend's answer; the usage is read after it has ended
 
     status: int | None = None  # as sent; None when the client left before
     answer_status: int | None = None  # as the answer is judged, where a body or a late error says otherwise
@@ -211,11 +211,14 @@ class RequestRecord(msgspec.Struct):
         if self.outcome is not None:
             return False
         self.seconds = now - self.started
+        self.outcome = _judge(self, client_left=client_left)
+        return True
+
+    def read_usage(self) -> None:
+        """Read what the answer told of its cost, if that was not read before."""
         reader, self.reader = self.reader, None
         if reader is not None:
             self._note_told(reader.read())
-        self.outcome = _judge(self, client_left=client_left)
-        return True
 
 
 def no_record() -> RequestRecord:

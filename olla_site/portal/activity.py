@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from endpoints import tasks
 from endpoints.snapshot import EMPTY, Snapshot
 from olla_site.portal.tally import Tally
-from proxy.finished import subscribe
+from proxy.finished import flush, subscribe
 from proxy.live import live
 from proxy.record import FAILURES, RequestRecord
 
@@ -32,13 +32,19 @@ class Activity:
     """One for each process. Written on its event loop."""
 
     def __init__(self) -> None:
-        self.tally = Tally()
+        self._tally = Tally()
         self.changes: dict[int, deque[Change]] = {}
         self._seen = EMPTY
 
+    @property
+    def tally(self) -> Tally:
+        """The history until now."""
+        flush()
+        return self._tally
+
     def note(self, record: RequestRecord) -> None:
         """A request has finished. A subscriber of `proxy.finished`."""
-        self.tally.note(record, record.outcome in FAILURES, time.time())
+        self._tally.note(record, record.outcome in FAILURES, time.time())
 
     def follow(self, after: Snapshot) -> bool:
         """Heed what the loader sees at every look: what changed, what is gone. Whether it saw anything new."""
@@ -54,7 +60,7 @@ class Activity:
             kept.append(Change(now, endpoint.status.value, endpoint.state.value, endpoint.last_error))
         gone = before.by_id.keys() - after.by_id.keys()
         if gone:
-            self.tally.retain(after.by_id)
+            self._tally.retain(after.by_id)
             self.changes = {key: kept for key, kept in self.changes.items() if key in after.by_id}
         return True
 

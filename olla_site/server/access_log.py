@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from endpoints.conf import conf
-from olla_site.log_lines import Batch, encode_json, format_time, is_json, write_line
+from olla_site.log_lines import Batch, Line, encode_json, format_time, is_json
 from olla_site.redaction import redact
 from olla_site.server.request_head import RequestHead
 
@@ -57,7 +57,7 @@ class AccessLog:
     """Collects the lines of one server; `flush` when it ends."""
 
     def __init__(self) -> None:
-        self._batch: Batch[Finished] = Batch(_write)
+        self._batch: Batch[Finished] = Batch(logger, _render)
 
     @staticmethod
     def is_on(*, recorded: bool = False) -> bool:
@@ -74,9 +74,9 @@ class AccessLog:
         self._batch.flush()
 
 
-def _write(finished: Finished) -> None:
+def _render(finished: Finished) -> Line:
     line = build_line(finished)
-    write_line(logger, logging.INFO, encode_json(line) if is_json() else render_text(line), finished.now)
+    return Line(logging.INFO, encode_json(line) if is_json() else render_text(line), finished.now)
 
 
 def render_text(line: AccessLine) -> str:

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.3"}
 # nginx's word for a client that left before its answer; only ever logged.
 _CLIENT_CLOSED = 499
+_ON_LEAVE = "olla.on_leave"
 
 Message = MutableMapping[str, Any]
 
@@ -84,7 +85,7 @@ class Exchange:
             "client": protocol.client,
             "server": protocol.host,
             "olla.request_id": self.request_id,
-            "olla.on_leave": self.on_leave,
+            _ON_LEAVE: self.on_leave,
         }
         if protocol.server.state:
             scope["state"] = protocol.server.state.copy()
@@ -125,6 +126,9 @@ class Exchange:
                 self._fail()
         finally:
             self.protocol.server.forget(self)
+            # A cycle (exchange, scope, callback) would leave the request to the collector, which stops the loop.
+            self._on_leave = None
+            self.scope.pop(_ON_LEAVE, None)
 
     def _fail(self) -> None:
         """End an answer that will not be completed: an error of ours, or a cut connection."""

@@ -19,6 +19,7 @@ from endpoints.tasks import running_tasks
 from olla_site.handler import APIHandler
 from olla_site.server import AbortResponse
 from proxy.admission import admission
+from proxy.finished import flush
 from proxy.live import live
 from proxy.upstream import close_door, door
 
@@ -162,6 +163,8 @@ class Proxy:
             await self.handler(scope, receive, send)
         except AbortResponse:
             exchange.aborted = True
+        finally:
+            flush()
 
     async def settled(self, within: float = 2) -> None:
         """Wait until nothing is in flight and no background task is left."""

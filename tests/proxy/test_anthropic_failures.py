@@ -422,7 +422,7 @@ async def test_it_frees_the_backend_when_the_client_leaves(proxy: Proxy, kind: s
         assert endpoint.pk not in live.failures
     assert totals().client_aborts == 1
     assert totals().requests == 1
-    assert live.hang_ups == 1
+    assert live.tallies.all.hang_ups == 1
 
 
 @BOTH

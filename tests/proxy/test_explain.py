@@ -174,7 +174,8 @@ def counters() -> Any:
     """Everything that counting requests moves."""
     sticky = live.sticky
     return copy.deepcopy((
-        dict(live.requests), dict(live.failures), dict(live.in_flight), dict(live._cursors), live.hang_ups,
+        dict(live.requests), dict(live.failures), dict(live.in_flight), dict(live._cursors),
+        live.tallies.all.hang_ups,
         (dict(sticky._pins), sticky.hits, sticky.misses, sticky.insertions, sticky.evictions),
         dict(live.rates._minute.counts), list(live.breaker._gates), dict(live.demoted), dict(live.resting),
         (dict(admission.requests._minute.counts), dict(admission.requests._second.counts)),

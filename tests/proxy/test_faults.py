@@ -317,7 +317,7 @@ def assert_counted(endpoint: Endpoint, failures: int) -> None:
     """Breaker and counters agree on the failures of an endpoint."""
     assert view(endpoint) == BreakerView(GateState.CLOSED, failures, None, None)
     assert live.failures[endpoint.pk] == failures
-    assert live.hang_ups == 0
+    assert live.tallies.all.hang_ups == 0
 
 
 def assert_seen(answer: Exchange, kind: Kind, seen: Seen) -> None:
@@ -575,7 +575,7 @@ async def test_it_frees_everything_when_the_client_leaves(proxy: Proxy, stage: s
         await exchange.done(within=2)
         await proxy.settled()
     assert not exchange.complete
-    assert live.hang_ups == 1
+    assert live.tallies.all.hang_ups == 1
     assert live.failures[endpoint.pk] == 0
     assert endpoint.pk not in live.demoted
     assert view(endpoint) == BreakerView(GateState.CLOSED, 0, None, None)
@@ -781,7 +781,7 @@ async def test_a_place_is_free_again_when_its_client_or_one_in_line_leaves(proxy
         await until(lambda: live.queue.waiting == 3)
         in_line[0].leave()
         await in_line[0].done()
-        assert (live.queue.waiting, live.in_flight[endpoint.pk], live.hang_ups) == (2, 1, 1)
+        assert (live.queue.waiting, live.in_flight[endpoint.pk], live.tallies.all.hang_ups) == (2, 1, 1)
         first.leave()  # the place goes to the next in line
         await first.done()
         await in_line[1].wait_bytes(1)

@@ -212,7 +212,7 @@ async def test_it_counts_a_client_that_leaves_before_the_answer_to_nobody(
     [record] = records
     assert (record.outcome, record.status, record.first_byte) == (Outcome.CLIENT_GONE, None, None)
     assert build_attempts(record)[0].verdict == "unknown"
-    assert (live.hang_ups, live.requests[endpoint.pk], live.failures[endpoint.pk]) == (1, 1, 0)
+    assert (live.tallies.all.hang_ups, live.requests[endpoint.pk], live.failures[endpoint.pk]) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("prefix", ["openai", "anthropic"])
@@ -233,7 +233,7 @@ async def test_it_counts_a_client_that_leaves_a_stream_to_nobody(
     assert (record.outcome, record.status, record.stream) == (Outcome.CLIENT_GONE, 200, True)
     assert record.response_bytes == len(exchange.body)
     assert record.first_byte is not None
-    assert (live.hang_ups, live.failures[endpoint.pk]) == (1, 0)
+    assert (live.tallies.all.hang_ups, live.failures[endpoint.pk]) == (1, 0)
 
 
 async def test_it_tells_a_client_that_leaves_the_line_and_one_that_is_turned_away(
@@ -352,7 +352,7 @@ async def test_it_tells_a_client_that_leaves_an_answer_that_began_early(
         exchange.leave()
         await exchange.done()
     assert [each.outcome for each in records] == [Outcome.CLIENT_GONE]
-    assert live.hang_ups == 1
+    assert live.tallies.all.hang_ups == 1
 
 
 async def test_it_tells_a_request_ended_by_this_server(proxy: Proxy, records: list[RequestRecord]) -> None:
@@ -364,7 +364,7 @@ async def test_it_tells_a_request_ended_by_this_server(proxy: Proxy, records: li
         with pytest.raises(asyncio.CancelledError):
             await exchange.task
     assert [(each.outcome, each.status) for each in records] == [(Outcome.BROKEN, None)]
-    assert live.hang_ups == 0
+    assert live.tallies.all.hang_ups == 0
 
 
 async def test_it_tells_counted_tokens(proxy: Proxy, records: list[RequestRecord]) -> None:

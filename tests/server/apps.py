@@ -134,6 +134,10 @@ async def _stats(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await respond(send, json.dumps(stats()).encode())
 
 
+async def _garbage(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    await respond(send, json.dumps(gc.collect()).encode())
+
+
 async def _stream(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     size = int(_number(scope, "size", 5))
     await stream(send, int(_number(scope, "n", 10)), _number(scope, "pause", 0), b"x" * size)
@@ -201,6 +205,7 @@ async def _blocks(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 _HANDLERS = {
     "/blocks": _blocks,
+    "/garbage": _garbage,
     "/stats": _stats,
     "/stream": _stream,
     "/raise-before": _raise_before,

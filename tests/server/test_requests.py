@@ -187,3 +187,13 @@ def test_it_ignores_an_upgrade_it_does_not_speak_and_keeps_the_body(server: Live
         assert client.read_answer().json()["path"] == "/after"
         client.send(POST + offer + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
         assert client.read_answer().json()["body"] == "hello"
+
+
+def test_it_leaves_no_request_to_the_garbage_collector(server: LiveServer) -> None:
+    with RawClient(server) as client:
+        client.get("/garbage")
+        for _ in range(40):
+            client.send(POST + b"Content-Length: 5\r\n\r\nhello").read_answer()
+            client.get("/stream?n=2")
+        # A collection stops every stream for as long as it takes: what is left here must not grow with requests.
+        assert client.get("/garbage").json() < 40
