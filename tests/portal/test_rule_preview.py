@@ -375,12 +375,11 @@ def test_it_leaves_the_interpreter_to_others(long_form):
     job = make_job(1, Change(Step.DISABLE, rule.pk), live.view(), 5000)
     job.logged = list(job.logged) * (50 if long_form else 10)
     job.total = len(job.logged)
-    desk, longest = PreviewDesk(), 0.0
+    desk, turns = PreviewDesk(), 0
     desk.start(job)
     while not job.is_over:
-        began = time.perf_counter()
         time.sleep(0.001)
-        longest = max(longest, time.perf_counter() - began)
+        turns += 1
 
     assert (job.state, job.done) == (State.DONE, job.total)
-    assert longest < 0.5
+    assert turns > 10  # one or two if the job kept the interpreter to itself
