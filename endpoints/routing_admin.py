@@ -51,12 +51,12 @@ def tell(request: HttpRequest, form: Any) -> None:
         messages.warning(request, text)
 
 
-def find_preview(request: HttpRequest, object_id: str | None) -> str:
+def find_preview(request: HttpRequest, object_id: str | None, name: str = "portal:rule_preview_form") -> str:
     """Where the form is sent to be tried on logged requests; empty where there is no portal, or no right to it."""
     if not request.user.has_perm("portal.administer"):
         return ""
     try:
-        return reverse("portal:rule_preview_form", args=[object_id] if object_id else [])
+        return reverse(name, args=[object_id] if object_id else [])
     except NoReverseMatch:
         return ""
 
@@ -69,6 +69,19 @@ class ModelAliasAdmin(_AliasAdmin):
     list_display = ("name", "targets_text", "one_model", "notes_text")
     search_fields = ("name", "targets", "notes")
     list_per_page = 100
+
+    class Media:
+        css = {"all": ("endpoints/admin.css",)}  # noqa: RUF012 - Django reads this as plain data
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        preview = {"preview_address": find_preview(request, object_id, "portal:alias_preview_form")}
+        return super().changeform_view(request, object_id, form_url, {**preview, **(extra_context or {})})
 
     @admin.display(description="models, best first")
     def targets_text(self, alias: ModelAlias) -> str:

@@ -39,7 +39,7 @@ def read_draft(desk: Any, request: HttpRequest, stored: RoutingRule | None) -> t
     formsets: Any = desk._create_formsets(request, form.instance, change=stored is not None)[0]
     # Each one is looked at: a list that stops at the first would hide errors of the others.
     if not all([valid, *(each.is_valid() for each in formsets)]):
-        return None, _tell_errors(form, formsets)
+        return None, tell_errors(form, formsets)
     rows = [row for each in formsets for row in each.forms if row not in each.deleted_forms]
     rows = [row for row in rows if row.has_changed() or row.instance.pk]
     endpoints = list(form.cleaned_data["endpoints"])
@@ -54,7 +54,8 @@ def read_draft(desk: Any, request: HttpRequest, stored: RoutingRule | None) -> t
     return draft, []
 
 
-def _tell_errors(form: Any, formsets: Any) -> list[str]:
+def tell_errors(form: Any, formsets: Any = ()) -> list[str]:
+    """What is wrong with a form and its rows, in words."""
     texts = _of_form(form, "")
     for formset in formsets:
         texts += [str(text) for text in formset.non_form_errors()]

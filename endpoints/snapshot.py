@@ -169,6 +169,12 @@ def build_snapshot(
     )
 
 
+def with_aliases(snapshot: Snapshot, aliases: Iterable[Alias]) -> Snapshot:
+    """The snapshot with other aliases, nothing settled yet. Dear: aliases can make one model of several names."""
+    own = (replace(each, model_names=fold_names(each.models)) for each in snapshot.endpoints)
+    return build_snapshot(snapshot.revision, snapshot.built_at, own, aliases, snapshot.rules)
+
+
 def _holders(
     by_prefix: Mapping[str, tuple[EndpointRecord, ...]],
 ) -> dict[tuple[str, str], tuple[EndpointRecord, ...]]:

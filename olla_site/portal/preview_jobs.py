@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from olla_site.portal.alias_changes import AliasChange
 from olla_site.portal.rule_changes import Change
 from proxy.rerouting import Comparison, Logged
 
@@ -44,7 +45,7 @@ class Job:
     """One preview. Only the worker writes `state`, `done` and the comparison; anybody may ask it to stop."""
 
     owner: int  # of an account
-    change: Change
+    change: Change | AliasChange
     size: int  # how many requests were asked for
     words: tuple[str, str]  # the rule before and after; empty for none
     title: str

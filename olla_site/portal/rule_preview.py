@@ -1,4 +1,4 @@
-"""What a change of the rules would do to the requests of the log: started, watched, stopped, made."""
+"""What a change of rules or aliases would do to the requests of the log: started, watched, stopped, made."""
 
 from __future__ import annotations
 
@@ -6,49 +6,25 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib import admin
-from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from msgspec.structs import replace
 
-from endpoints import loading
-from endpoints.conf import conf
-from endpoints.models import RoutingRule
+from endpoints.models import ModelAlias, RoutingRule
 from endpoints.rule_draft import read_draft
-from endpoints.rule_words import describe_rule
-from endpoints.snapshot import Snapshot
 from olla_site.portal.access import Right, action, page
+from olla_site.portal.alias_changes import AliasChange, read_alias_draft
 from olla_site.portal.answers import is_htmx
 from olla_site.portal.preview_jobs import Job, desk
+from olla_site.portal.preview_making import make_job
 from olla_site.portal.preview_report import build_report
-from olla_site.portal.rule_changes import (
-    BUTTONS,
-    Change,
-    OutdatedError,
-    Placed,
-    Step,
-    foresee,
-    place,
-    read_rows,
-    rules_of,
-)
-from proxy.live import live, plan
-from proxy.models import RequestLog, time_of_key
-from proxy.record import Outcome
-from proxy.rerouting import Comparison, Defaults, Logged, looks_at_unknown, with_rules
-from proxy.routing import Refresh
+from olla_site.portal.rule_changes import BUTTONS, Change, OutdatedError, Step
+from proxy.live import live
+from proxy.models import time_of_key
 from proxy.sieve import LiveView
 
 SIZES = (100, 1000, 5000)
 USUAL = 1000
-_FIELDS = ("id", "method", "path", "provider", "model", "client")
-TITLES = {
-    Step.UP: "moves up",
-    Step.DOWN: "moves down",
-    Step.ENABLE: "is enabled",
-    Step.DISABLE: "is disabled",
-    Step.DELETE: "is deleted",
-}
 
 
 @action(Right.ADMINISTER)
@@ -66,6 +42,20 @@ async def preview(request: HttpRequest) -> HttpResponseBase:
 async def preview_form(request: HttpRequest, pk: int = 0) -> HttpResponseBase:
     """The admin's form of a rule as it is typed, of a stored rule or a new one."""
     answer: HttpResponseBase = await sync_to_async(_start_form)(request, pk, look())
+    return answer
+
+
+@action(Right.ADMINISTER)
+async def preview_alias_form(request: HttpRequest, pk: int = 0) -> HttpResponseBase:
+    """The admin's form of an alias as it is typed, of a stored alias or a new one."""
+    answer: HttpResponseBase = await sync_to_async(_start_alias_form)(request, pk, look())
+    return answer
+
+
+@action(Right.ADMINISTER)
+async def preview_alias_deletion(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """An alias of the list, were it gone."""
+    answer: HttpResponseBase = await sync_to_async(_start)(request, AliasChange(Step.DELETE, pk), look())
     return answer
 
 
@@ -107,6 +97,7 @@ def _show(request: HttpRequest, job: Job) -> HttpResponse:
         "report": build_report(job.comparison) if job.is_over else None,
         "sizes": SIZES,
         "is_form": job.change.step is Step.SAVE,
+        "is_alias": isinstance(job.change, AliasChange),
         "oldest": time_of_key(job.oldest) if job.oldest else None,
     }
     name = "portal/parts/preview.html" if is_htmx(request) else "portal/rule_preview.html"
@@ -134,72 +125,20 @@ def _start_form(request: HttpRequest, pk: int, view: LiveView) -> HttpResponseBa
     return _start(request, Change(Step.SAVE, pk, draft=draft), view)
 
 
-def _start(request: HttpRequest, change: Change, view: LiveView) -> HttpResponseBase:
+def _start_alias_form(request: HttpRequest, pk: int, view: LiveView) -> HttpResponseBase:
+    stored = get_object_or_404(ModelAlias, pk=pk) if pk else None
+    admin_desk: Any = admin.site.get_model_admin(ModelAlias)
+    change, problems = read_alias_draft(admin_desk, request, stored)
+    return refuse(request, problems) if change is None else _start(request, change, view)
+
+
+def _start(request: HttpRequest, change: Change | AliasChange, view: LiveView) -> HttpResponseBase:
     size = _number(request.POST.get("size"))
     try:
         job = make_job(request.user.pk or 0, change, view, size if size in SIZES else USUAL)
     except OutdatedError as error:
         return refuse(request, [str(error)], status=409)
     return redirect("portal:rule_preview", desk.start(job).key)
-
-
-def make_job(owner: int, change: Change, view: LiveView, size: int) -> Job:
-    """The job of a change, by the rules and the log as they are now. Raises OutdatedError."""
-    snapshot = loading.current()
-    before = [place(row) for row in read_rows()]
-    after = foresee(before, change)
-    old, new = _of(before, change.pk), _of(after, change.pk)
-    names = {each.id: each.name for each in snapshot.endpoints} | dict(
-        change.draft.endpoint_names if change.draft else ()
-    )
-    concerned = {each for each in (*rules_of(before), *rules_of(after)) if looks_at_unknown(each)}
-    return Job(
-        owner=owner,
-        change=change,
-        size=size,
-        words=(_tell(old, before, names), _tell(new, after, names)),
-        title=_title(change, old, new),
-        logged=read_log(size),
-        comparison=compare(snapshot, before, after, view),
-        warnings=change.draft.warnings if change.draft else (),
-        unknown=tuple(dict.fromkeys(each.name for each in concerned)),
-    )
-
-
-def compare(snapshot: Snapshot, before: list[Placed], after: list[Placed], view: LiveView) -> Comparison:
-    """The comparison of two lists of rules, with nothing judged yet."""
-    defaults = Defaults(plan(), plan(Refresh.DONE), conf().load_balancer)
-    return Comparison(
-        with_rules(snapshot, rules_of(before)), with_rules(snapshot, rules_of(after)), view, defaults
-    )
-
-
-def read_log(size: int) -> list[Logged]:
-    """The last requests of the log, newest first; one query, no text but what is needed."""
-    early = ExpressionWrapper(Q(outcome=Outcome.REJECTED, trace=""), output_field=BooleanField())
-    rows = RequestLog.objects.annotate(early=early).order_by("-id").values_list(*_FIELDS, "early")
-    return [Logged(*row) for row in rows[:size]]
-
-
-def _of(placed: list[Placed], pk: int) -> Placed | None:
-    return next((each for each in placed if each.pk == pk), None)
-
-
-def _tell(row: Placed | None, placed: list[Placed], names: dict[int, str]) -> str:
-    """A rule at its place, in words: `2nd of 5, enabled: when model is m: only ...`."""
-    if row is None:
-        return ""
-    words = describe_rule(row.rule, names) if row.rule else f"cannot be used: {row.problem}"
-    state = "" if row.enabled else ", disabled"
-    return f"No. {placed.index(row) + 1} of {len(placed)}{state}: {words}"
-
-
-def _title(change: Change, old: Placed | None, new: Placed | None) -> str:
-    row = new or old
-    name = row.name if row else ""
-    if change.step is Step.SAVE:
-        return f"If {name} is saved like this" if old else f"If {name} is added"
-    return f"If {name} {TITLES[change.step]}"
 
 
 def _number(text: str | None) -> int:

@@ -19,8 +19,8 @@ from endpoints.conf import conf
 from endpoints.models import ModelAlias, Revision, RuleCondition
 from olla_site.portal import preview_jobs
 from olla_site.portal.preview_jobs import Job, PreviewDesk, State
+from olla_site.portal.preview_making import make_job, read_log
 from olla_site.portal.rule_changes import Change, Step, read_rows
-from olla_site.portal.rule_preview import make_job, read_log
 from proxy.explain_views import Question, build_asked
 from proxy.live import live, plan
 from proxy.models import RequestLog
