@@ -58,11 +58,16 @@ run: install
 	-@$(MANAGE) discover_local
 	$(MANAGE) runserver $(PORT)
 
+# The translation is pure code: its own tests must reach every branch of it.
+COVERED := tests/translation -n 2 --cov=translation --cov-branch --cov-fail-under=100 --cov-report=term:skip-covered
+
 test: $(VENV)/dev $(NPM_STAMP) check
-	$(PYTEST)
+	$(BIN)/python -m pytest $(COVERED)
+	$(PYTEST) --ignore=tests/translation
 
 test-long: $(VENV)/dev $(NPM_STAMP) check
-	OLLA_TEST_SIZE=long $(PYTEST)
+	OLLA_TEST_SIZE=long $(BIN)/python -m pytest $(COVERED)
+	OLLA_TEST_SIZE=long $(PYTEST) --ignore=tests/translation
 
 # Real servers and clients, in a virtual environment and a folder of their own; never part of `make test`. LiteLLM
 # comes from PyPI alone; llama.cpp's server and the command-line clients are driven where they have been put.

@@ -68,6 +68,9 @@ class Rendering:
         self.inbound = inbound
         self.model = model
 
+    async def prepare(self) -> None:
+        """Write the request, where that takes more than a moment. Raises UnfitError."""
+
     async def read_ahead(self, answer: Answer) -> tuple[bytes | None, bytes | None]:
         """What must be known of an answer to judge it: its whole body, or its first chunk. Raises DoorError."""
         if is_small(answer.headers):

@@ -35,7 +35,7 @@ from translation.token_count import (
     build_llamacpp_template,
     build_llamacpp_tokenize,
     build_vllm_tokenize,
-    estimate_tokens,
+    measure,
     parse_count,
     tokenizer_for,
 )
@@ -65,7 +65,8 @@ async def count_tokens(call: MessagesCall) -> Count:
                 tokens.keep(key, number, time.monotonic())
                 return *number, found[0]
     source = CountSource.LEARNED if tokens.knows(model) else CountSource.ESTIMATE
-    return estimate_tokens(call.request, bytes_per_token=tokens.ratio(model)), source, None
+    size = await live.anthropic.pacer.take(measure(call.request))
+    return size.estimate(tokens.ratio(model)), source, None
 
 
 def _choose(call: MessagesCall) -> tuple[EndpointRecord, str | None] | None:
@@ -95,6 +96,7 @@ async def _ask(call: MessagesCall, endpoint: EndpointRecord, model: str | None) 
         body = await _post(replace(call.inbound, path=path, decoded_path=path), endpoint, model)
         return parse_count(body), CountSource.NATIVE
     chat = Translated(call, endpoint, model, FallbackReason.NONE)
+    await chat.prepare()
     if tokenizer is Tokenizer.VLLM:
         body = await _post(_aim(chat.inbound, "/tokenize", build_vllm_tokenize(chat.body)), endpoint)
         return parse_count(body), CountSource.TOKENIZE

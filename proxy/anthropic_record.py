@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from endpoints.snapshot import EndpointRecord
+from proxy.pacing import Pacer
 from proxy.sketch import Sketch
 from proxy.token_memory import TokenMemory
 from translation.anthropic_response import AnswerReport
@@ -41,6 +42,7 @@ class AnthropicState:
 
     totals: TranslatorTotals = field(default_factory=lambda: TranslatorTotals(NAME))
     tokens: TokenMemory = field(default_factory=TokenMemory)
+    pacer: Pacer = field(default_factory=Pacer)
     first_bytes: Sketch = field(default_factory=Sketch)  # milliseconds
     # (endpoint id, what) -> its URL then, and when that was (monotonic).
     refused: dict[tuple[int, Refused], tuple[str, float]] = field(default_factory=dict)

@@ -37,7 +37,7 @@ from translation.backend_traits import BackendTraits, traits_for
 from translation.errors import TranslationError, build_error, build_error_answer, refuses_stream_options
 from translation.facts import build_warning_header
 from translation.mode import FallbackReason, Mode, RequestNeeds
-from translation.openai_request import TranslationOptions, build_openai_request
+from translation.openai_request import OpenAIRequest, TranslationOptions, translate
 from translation.translator_stats import Outcome
 
 MAX_ERROR_BODY = 1024 * 1024
@@ -79,25 +79,30 @@ class Translated(Rendering):
         self._sent_model = model
         self._reason = reason
         self._traits = find_traits(endpoint, model or call.request.model)
-        try:
-            self._built = build_openai_request(call.request, self._options())
-        except TranslationError as error:
-            raise UnfitError(as_own_error(error, endpoint.name)) from None
-        path = chat_path(endpoint.profile)
-        super().__init__(
-            replace_fields(
-                call.inbound,
-                path=path,
-                decoded_path=path,
-                query=b"",
-                headers=build_chat_headers(call.inbound.headers, stream=call.request.stream),
-                body=self._built.body,
-            )
-        )
+        # What is sent is written by `prepare`.
+        super().__init__(call.inbound)
+        self._built: OpenAIRequest
         self._error: TranslationError | None = None
         self._message = b""
         self._report = AnswerReport()
         self._stream: AnthropicStream | None = None
+
+    async def prepare(self) -> None:
+        """Translate the request, a long one in slices. Raises UnfitError."""
+        call = self._call
+        try:
+            self._built = await live.anthropic.pacer.take(translate(call.request, self._options()))
+        except TranslationError as error:
+            raise UnfitError(as_own_error(error, self._endpoint.name)) from None
+        path = chat_path(self._endpoint.profile)
+        self.inbound = replace_fields(
+            call.inbound,
+            path=path,
+            decoded_path=path,
+            query=b"",
+            headers=build_chat_headers(call.inbound.headers, stream=call.request.stream),
+            body=self._built.body,
+        )
 
     def _options(self) -> TranslationOptions:
         settings = conf()

@@ -30,13 +30,13 @@ from proxy.live import live
 from proxy.relay import RelayResponse
 from proxy.stickiness import SESSION_HEADER
 from proxy.views import APIRequest, answer_list, build_inbound, json_answer, require_reading
-from translation.anthropic_request import AnthropicRequest, parse_count_request, parse_request
+from translation.anthropic_request import AnthropicRequest, Fields, parse_count_request, parse_request
 from translation.errors import TranslationError
 from translation.mode import find_needs
 from translation.translator_stats import Outcome
 
 Answer = HttpResponse | RelayResponse
-Parse = Callable[[bytes], AnthropicRequest]
+Parse = Callable[[bytes, Fields], AnthropicRequest]
 
 # Clients put `/v1` before what a user gave them as base address, which may end in `/v1` or not.
 _VERSION = re.compile(r"^(?:/v1)+(?=/|\Z)")
@@ -155,7 +155,7 @@ def build_call(request: APIRequest, client: ClientIdentity, record: CallRecord, 
     inbound = replace(inbound, path=MESSAGES, decoded_path=MESSAGES, headers=name_session(inbound.headers))
     try:
         inbound = _expand(inbound, most)
-        parsed = parse(inbound.body)
+        parsed = parse(inbound.body, inbound.facts.fields)
         return MessagesCall(inbound, parsed, find_needs(parsed), record)
     except TranslationError as error:
         raise as_own_error(error) from None

@@ -206,6 +206,7 @@ async def _attempt(attempt: Attempt, inbound: Inbound, model: str | None, dialec
     try:
         rendering = dialect(inbound, attempt.endpoint, model)
         while True:
+            await rendering.prepare()
             answer = await door().send(attempt.endpoint, rendering.inbound, rendering.model)
             headers_at = time.monotonic()
             attempt.confirm(answer.status)

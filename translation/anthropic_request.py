@@ -1,7 +1,7 @@
 """An Anthropic Messages request as a checked record.
 
 `parse_request` applies the checks that hold for passthrough and translation alike. Message contents stay
-undecoded bytes, so that a request that is passed through costs no more than a scan; `decode_turns` opens them.
+undecoded bytes, so that a request that is passed through costs no more than a scan; see `translation.turns`.
 Fields unknown here are tolerated and remembered by name. A null counts as absent.
 """
 
@@ -13,22 +13,17 @@ from typing import Any
 import msgspec
 
 from .errors import TranslationError
-from .json_text import InvalidJsonError, Json, parse_json, parse_typed
+from .json_text import InvalidJsonError, Json, parse_typed
 
 Block = dict[str, Json]
+Fields = dict[str, msgspec.Raw]
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """One entry of `messages`; the content is still JSON text."""
 
     role: str
     content: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _OpenTurn(msgspec.Struct, frozen=True):
-    """A turn of which the content is decoded too; one call for a whole conversation is thrice as fast."""
-
-    content: str | list[Block] | Block
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -70,18 +65,9 @@ class AnthropicRequest:
         return found if isinstance(found, str) else ""
 
 
-class DecodedTurn(msgspec.Struct, frozen=True):
-    """A turn with its content as blocks; a plain string is one text block. `path` names it in errors."""
-
-    role: str
-    blocks: list[Block]
-    path: str
-
-
 _NULL = msgspec.Raw(b"null")
 _EMPTY_LIST = msgspec.Raw(b"[]")
-_OPEN_TURNS = msgspec.json.Decoder(list[_OpenTurn])
-_TOP_LEVEL: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TOP_LEVEL: msgspec.json.Decoder[Fields] = msgspec.json.Decoder(Fields)
 
 # In the order in which the first failure is reported.
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
@@ -111,9 +97,12 @@ _DEFAULTS: dict[str, Json] = {
 }
 
 
-def parse_request(body: bytes) -> AnthropicRequest:
-    """Read and check a Messages request; raises TranslationError (400)."""
-    request, given = _read(body)
+def parse_request(body: bytes, fields: Fields | None = None) -> AnthropicRequest:
+    """Read and check a Messages request; raises TranslationError (400).
+
+    `fields` are the values of the body's object, where the caller has them already.
+    """
+    request, given = _read(body, fields)
     if not request.model:
         raise TranslationError("model is required")
     if not request.messages:
@@ -124,22 +113,9 @@ def parse_request(body: bytes) -> AnthropicRequest:
     return request
 
 
-def parse_count_request(body: bytes) -> AnthropicRequest:
+def parse_count_request(body: bytes, fields: Fields | None = None) -> AnthropicRequest:
     """Read a count_tokens request: the same types, but neither model, messages nor max_tokens are required."""
-    return _read(body)[0]
-
-
-def decode_turns(request: AnthropicRequest) -> list[DecodedTurn]:
-    """Open the contents of all turns; raises TranslationError naming the turn."""
-    try:
-        opened = parse_typed(_OPEN_TURNS, request.conversation)
-    except InvalidJsonError:
-        # One of them is wrong: the slow way finds out which.
-        return [_decode_turn(turn, f"messages[{index}]") for index, turn in enumerate(request.messages)]
-    return [
-        DecodedTurn(turn.role, _as_blocks(found.content), f"messages[{index}]")
-        for index, (turn, found) in enumerate(zip(request.messages, opened, strict=True))
-    ]
+    return _read(body, fields)[0]
 
 
 def block_kind(block: Block) -> str:
@@ -148,12 +124,12 @@ def block_kind(block: Block) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def _read(body: bytes) -> tuple[AnthropicRequest, set[str]]:
+def _read(body: bytes, fields: Fields | None) -> tuple[AnthropicRequest, set[str]]:
     try:
-        raw = parse_typed(_TOP_LEVEL, body)
+        found = fields or parse_typed(_TOP_LEVEL, body)
     except InvalidJsonError as error:
         raise TranslationError(f"The request body is not a JSON object: {error}") from None
-    raw = {name: value for name, value in raw.items() if value != _NULL}
+    raw = {name: value for name, value in found.items() if value != _NULL}
     values = {name: _decode_field(name, raw) for name in _DECODERS}
     given = {name for name in _DECODERS if name in raw}
     others = tuple(name for name in raw if name not in _DECODERS)
@@ -162,7 +138,7 @@ def _read(body: bytes) -> tuple[AnthropicRequest, set[str]]:
     return AnthropicRequest(**values, conversation=conversation, others=others), given
 
 
-def _decode_field(name: str, raw: dict[str, msgspec.Raw]) -> Json:
+def _decode_field(name: str, raw: Fields) -> Json:
     value = raw.get(name)
     if value is None:
         return _DEFAULTS.get(name)
@@ -182,24 +158,3 @@ def _check_ranges(request: AnthropicRequest) -> None:
         raise TranslationError("top_p must be between 0 and 1")
     if request.top_k is not None and request.top_k < 0:
         raise TranslationError("top_k must not be negative")
-
-
-def _as_blocks(content: str | list[Block] | Block) -> list[Block]:
-    if isinstance(content, list):
-        return content
-    return [{"type": "text", "text": content} if isinstance(content, str) else content]
-
-
-def _decode_turn(turn: Turn, path: str) -> DecodedTurn:
-    try:
-        content = parse_json(turn.content)
-    except InvalidJsonError as error:
-        raise TranslationError(str(error), path=f"{path}.content") from None
-    if isinstance(content, str | dict):
-        return DecodedTurn(turn.role, _as_blocks(content), path)
-    if not isinstance(content, list):
-        raise TranslationError("must be a string or a list of content blocks", path=f"{path}.content")
-    for index, block in enumerate(content):
-        if not isinstance(block, dict):
-            raise TranslationError("must be an object", path=f"{path}.content[{index}]")
-    return DecodedTurn(turn.role, content, path)

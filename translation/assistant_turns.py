@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from .anthropic_request import Block, DecodedTurn
+from .anthropic_request import Block
 from .backend_traits import ThinkingHistory
 from .content_blocks import BlockReader, read_string
 from .errors import TranslationError
@@ -12,6 +10,7 @@ from .facts import Feature
 from .json_text import Json, build_json_text
 from .server_blocks import describe_server_block, is_server_block
 from .tools import ToolNames
+from .turns import DecodedTurn
 
 Message = dict[str, Json]
 
@@ -21,43 +20,78 @@ _THINKING_FIELDS = {
 }
 
 
-class AssistantMessage(msgspec.Struct, frozen=True):
-    """A chat message and the calls it makes: id -> path of the block."""
+class AssistantDraft:
+    """What an assistant said in one turn, or in several of which each continues the one before."""
 
-    message: Message
-    calls: dict[str, str]
-
-
-class _Draft:
-    """The pieces of one turn while its blocks are read."""
+    __slots__ = ("_calls", "_names", "_reader", "_texts", "_thoughts", "paths")
 
     def __init__(self, reader: BlockReader, names: ToolNames) -> None:
-        self.reader = reader
-        self.names = names
-        self.texts: list[str] = []
-        self.thoughts: list[str] = []
-        self.calls: list[Json] = []
-        self.paths: dict[str, str] = {}
+        self.paths: dict[str, str] = {}  # the calls, in order: id -> path of the block
+        self._reader = reader
+        self._names = names
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._calls: list[Json] = []
 
-    def read(self, block: Block, path: str) -> None:
+    def read(self, turn: DecodedTurn) -> None:
+        """Take a turn's blocks; raises TranslationError."""
+        for offset, block in enumerate(turn.blocks):
+            text = block.get("text")
+            if block.get("type") == "text" and isinstance(text, str):  # most are; the rest is slower
+                self._texts.append(text)
+            else:
+                self._read_block(block, turn.name_block(offset))
+
+    def is_empty(self) -> bool:
+        """Whether nothing of it can be sent."""
+        if self._calls or any(self._texts):
+            return False
+        return self._reader.traits.thinking_history is ThinkingHistory.DROP or not any(self._thoughts)
+
+    def extend(self, more: AssistantDraft) -> None:
+        """Join what was said next, without a word of others between; raises TranslationError."""
+        for call_id, path in more.paths.items():
+            if call_id in self.paths:
+                raise TranslationError(f"the id {call_id!r} is used twice", path=path)
+        self.paths.update(more.paths)
+        self._texts += more._texts
+        self._thoughts += more._thoughts
+        self._calls += more._calls
+
+    def build(self) -> Message:
+        """The message to send."""
+        text, thought = "".join(self._texts), "".join(self._thoughts)
+        traits = self._reader.traits
+        if traits.thinking_history is ThinkingHistory.THINK_TAGS and thought:
+            text = f"<think>\n{thought}\n</think>\n\n{text}"
+        empty = None if self._calls and not traits.empty_content else ""
+        message: Message = {"role": "assistant", "content": text or empty}
+        field = _THINKING_FIELDS.get(traits.thinking_history)
+        if field and thought:
+            message[field] = thought
+        if self._calls:
+            message["tool_calls"] = self._calls
+        return message
+
+    def _read_block(self, block: Block, path: str) -> None:
         kind = block.get("type")
         if kind == "tool_use":
             self._read_call(block, path)
         elif kind == "text":
-            self.texts.append(read_string(block, "text", path))
+            self._texts.append(read_string(block, "text", path))
         elif kind == "thinking":
-            self.thoughts.append(read_string(block, "thinking", path))
+            self._thoughts.append(read_string(block, "thinking", path))
         elif is_server_block(block):
-            self.texts.append(describe_server_block(block) + "\n")
+            self._texts.append(describe_server_block(block) + "\n")
         elif kind != "redacted_thinking":
             self._read_unknown(block, path)
 
     def _read_unknown(self, block: Block, path: str) -> None:
         text = block.get("text")
         if isinstance(text, str):
-            self.texts.append(text)
+            self._texts.append(text)
         else:
-            self.reader.lose(Feature.BLOCK, str(block.get("type", path)))
+            self._reader.lose(Feature.BLOCK, str(block.get("type", path)))
 
     def _read_call(self, block: Block, path: str) -> None:
         call_id, name = block.get("id"), block.get("name")
@@ -65,42 +99,9 @@ class _Draft:
             raise TranslationError("a tool_use block needs an id and a name", path=path)
         if call_id in self.paths:
             raise TranslationError(f"the id {call_id!r} is used twice", path=path)
-        function = {"name": self.names.sent_name(name), "arguments": _build_arguments(block.get("input"), path)}
+        function = {"name": self._names.sent_name(name), "arguments": _build_arguments(block.get("input"), path)}
         self.paths[call_id] = path
-        self.calls.append({"id": call_id, "type": "function", "function": function})
-
-    def build(self) -> AssistantMessage | None:
-        text, thought = "".join(self.texts), "".join(self.thoughts)
-        traits = self.reader.traits
-        if traits.thinking_history is ThinkingHistory.THINK_TAGS and thought:
-            text = f"<think>\n{thought}\n</think>\n\n{text}"
-        field = _THINKING_FIELDS.get(traits.thinking_history) if thought else None
-        if not (text or self.calls or field):
-            return None
-        empty = None if self.calls and not traits.empty_content else ""
-        message: Message = {"role": "assistant", "content": text or empty}
-        if field:
-            message[field] = thought
-        if self.calls:
-            message["tool_calls"] = self.calls
-        return AssistantMessage(message, self.paths)
-
-
-def build_assistant_message(turn: DecodedTurn, reader: BlockReader, names: ToolNames) -> AssistantMessage | None:
-    """The message of an assistant turn, or None when nothing of it can be sent; raises TranslationError."""
-    draft = _Draft(reader, names)
-    for index, block in enumerate(turn.blocks):
-        draft.read(block, f"{turn.path}.content[{index}]")
-    return draft.build()
-
-
-def append_assistant(last: Message, more: Message) -> None:
-    """Join a message to the assistant message before it."""
-    for field in ("content", *_THINKING_FIELDS.values()):
-        if more.get(field):
-            last[field] = (last.get(field) or "") + more[field]
-    if "tool_calls" in more:
-        last["tool_calls"] = [*last.get("tool_calls", ()), *more["tool_calls"]]
+        self._calls.append({"id": call_id, "type": "function", "function": function})
 
 
 def _build_arguments(given: Json, path: str) -> str:

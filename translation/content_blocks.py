@@ -18,6 +18,8 @@ from .json_text import Json
 Part = str | dict[str, Json]
 
 _FETCHED_SCHEMES = ("http://", "https://", "data:image/")
+MOST_LOSSES = 256
+"""Different things that are noted as lost; the warning header has no room for more."""
 
 
 class BlockReader:
@@ -25,7 +27,7 @@ class BlockReader:
 
     def __init__(self, traits: BackendTraits) -> None:
         self.traits = traits
-        self.losses: list[Loss] = []
+        self._lost: dict[tuple[Feature, str], Loss] = {}
         self._readers: dict[str, Callable[[Block, str], list[Part]]] = {
             "text": self._read_text,
             "image": self._read_image,
@@ -33,9 +35,15 @@ class BlockReader:
             "search_result": self._read_search_result,
         }
 
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What the backend will not see."""
+        return tuple(self._lost.values())
+
     def lose(self, feature: Feature, name: str) -> None:
-        """Note that the backend will not see something."""
-        self.losses.append(Loss(feature, name))
+        """Note that the backend will not see something; the same thing once."""
+        if (feature, name) not in self._lost and len(self._lost) < MOST_LOSSES:
+            self._lost[feature, name] = Loss(feature, name)
 
     def knows(self, block: Block) -> bool:
         """Whether a block is of a type that has an equivalent."""
@@ -153,8 +161,10 @@ def read_source(block: Block, path: str) -> Block:
 
 def merge_parts(parts: list[Part]) -> str | list[dict[str, Json]]:
     """The content of a message: one string when all parts are text, else a list in which neighbours are joined."""
+    if len(parts) == 1 and isinstance(parts[0], str):
+        return parts[0]
     if all(isinstance(part, str) for part in parts):
-        return "\n\n".join(str(part) for part in parts)
+        return "\n\n".join(parts)  # type: ignore[arg-type]  # they are strings
     content: list[dict[str, Json]] = []
     for part in parts:
         if isinstance(part, dict):

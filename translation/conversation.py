@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .anthropic_request import Block, DecodedTurn
-from .assistant_turns import Message, append_assistant, build_assistant_message
+from .anthropic_request import Block
+from .assistant_turns import AssistantDraft, Message
 from .backend_traits import BrokenPair, InlineSystem
 from .content_blocks import BlockReader, Part, merge_parts, read_string
 from .errors import TranslationError
@@ -18,6 +18,7 @@ from .facts import Feature
 from .json_text import Json
 from .tool_results import ToolResult, read_tool_result
 from .tools import ToolNames
+from .turns import DecodedTurn
 
 _USER_ROLES = frozenset({"user", "ctx", "msg"})
 _ATTRIBUTION = "x-anthropic-billing-header"
@@ -39,8 +40,8 @@ class Conversation:
         self.added_system: list[str] = []
         self._reader = reader
         self._names = names
-        self._calls: dict[str, str] = {}  # calls of the last assistant turn, in order: id -> path
-        self._results: dict[str, ToolResult] = {}
+        self._spoken: AssistantDraft | None = None  # the last assistant turn, and those that only continue it
+        self._results: dict[str, str] = {}  # texts of those that have come
         self._waiting: list[Part | SystemText] = []
 
     def add(self, turn: DecodedTurn) -> None:
@@ -62,18 +63,25 @@ class Conversation:
         return self.messages
 
     def _add_user(self, turn: DecodedTurn) -> None:
-        for index, block in enumerate(turn.blocks):
-            path = f"{turn.path}.content[{index}]"
-            if block.get("type") == "tool_result":
-                self._add_result(read_tool_result(block, path, self._reader))
-            elif block.get("type") == "tool_use":
-                raise TranslationError("a tool_use block cannot stand in a user turn", path=path)
+        waiting = self._waiting
+        for offset, block in enumerate(turn.blocks):
+            kind, text = block.get("type"), block.get("text")
+            if kind == "text" and isinstance(text, str):  # most are; the rest is slower
+                if text:
+                    waiting.append(text)
+            elif kind == "tool_result":
+                self._add_result(read_tool_result(block, turn.name_block(offset), self._reader))
+            elif kind == "tool_use":
+                raise TranslationError(
+                    "a tool_use block cannot stand in a user turn", path=turn.name_block(offset)
+                )
             else:
-                self._waiting += self._reader.read(block, path)
+                waiting += self._reader.read(block, turn.name_block(offset))
 
     def _add_result(self, result: ToolResult) -> None:
-        if result.call_id in self._calls and result.call_id not in self._results:
-            self._results[result.call_id] = result
+        open_calls = self._spoken.paths if self._spoken is not None else ()
+        if result.call_id in open_calls and result.call_id not in self._results:
+            self._results[result.call_id] = result.text
             self._waiting += result.attachments
         elif self._reader.traits.stray_results is BrokenPair.MEND:
             self._waiting += [f"Result of tool call {result.call_id}:\n{result.text}", *result.attachments]
@@ -96,50 +104,43 @@ class Conversation:
             self._waiting.append(f"<system-reminder>\n{text}\n</system-reminder>")
 
     def _add_assistant(self, turn: DecodedTurn) -> None:
-        built = build_assistant_message(turn, self._reader, self._names)
-        if built is None:
+        draft = AssistantDraft(self._reader, self._names)
+        draft.read(turn)
+        if draft.is_empty():
             return
-        if self._continues_assistant():
-            repeated = built.calls.keys() & self._calls.keys()
-            if repeated:
-                raise TranslationError(f"the id {min(repeated)!r} is used twice", path=turn.path)
-            append_assistant(self.messages[-1], built.message)
-            self._calls.update(built.calls)
+        if self._spoken is not None and not self._waiting and not self._results:
+            self._spoken.extend(draft)
         else:
             self._settle()
-            self.messages.append(built.message)
-            self._calls = built.calls
-
-    def _continues_assistant(self) -> bool:
-        """Whether nothing was said since the last assistant message."""
-        return bool(self.messages) and not (
-            self._waiting or self._results or self.messages[-1]["role"] != "assistant"
-        )
+            self._spoken = draft
 
     def _settle(self) -> None:
-        """Write the results of the open calls, then what the user said besides."""
-        if self._calls:
-            self._write_results()
+        """Write what the assistant said, the results of its calls, then what the user said besides."""
+        spoken, self._spoken = self._spoken, None
+        if spoken is not None:
+            self.messages.append(spoken.build())
+            if spoken.paths:
+                self._write_results(spoken.paths)
         if self._waiting:
             self._flush_waiting()
 
-    def _write_results(self) -> None:
-        order = list(self._calls) if self._reader.traits.results_in_call_order else list(self._results)
-        missing = [call_id for call_id in self._calls if call_id not in self._results]
-        if missing and self._reader.traits.unanswered_calls is BrokenPair.REFUSE:
-            raise TranslationError(
-                f"tool_use id {missing[0]!r} has no tool_result block in the next turn",
-                path=self._calls[missing[0]],
-            )
-        for call_id in dict.fromkeys([*order, *missing]):
-            result = self._results.get(call_id)
-            text = result.text if result else _MISSING_RESULT
-            self.messages.append({"role": "tool", "tool_call_id": call_id, "content": text})
-        self._calls, self._results = {}, {}
+    def _write_results(self, calls: dict[str, str]) -> None:
+        results, self._results = self._results, {}
+        traits = self._reader.traits
+        for call_id, path in calls.items():
+            if call_id not in results:
+                if traits.unanswered_calls is BrokenPair.REFUSE:
+                    raise TranslationError(
+                        f"tool_use id {call_id!r} has no tool_result block in the next turn", path=path
+                    )
+                results[call_id] = _MISSING_RESULT
+        for call_id in calls if traits.results_in_call_order else results:
+            self.messages.append({"role": "tool", "tool_call_id": call_id, "content": results[call_id]})
 
     def _flush_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
         parts: list[Part] = []
-        for item in self._waiting:
+        for item in waiting:
             if isinstance(item, SystemText):
                 self._append_user(parts)
                 parts = []
@@ -147,7 +148,6 @@ class Conversation:
             else:
                 parts.append(item)
         self._append_user(parts)
-        self._waiting = []
 
     def _append_user(self, parts: list[Part]) -> None:
         if parts:

@@ -17,6 +17,7 @@ from .errors import parse_backend_error
 from .json_text import InvalidJsonError, Json, parse_json
 
 _MAX_DEPTH = 4
+_SOUGHT = ("image", "document")
 
 
 class Mode(StrEnum):
@@ -85,11 +86,7 @@ def choose_mode(needs: RequestNeeds, support: NativeSupport, *, passthrough_enab
 
 def find_needs(request: AnthropicRequest) -> RequestNeeds:
     """What a request asks for; contents are opened only where a name in them makes it worth while."""
-    kinds: set[str] = set()
-    if _may_hold(request.conversation):
-        for turn in request.messages:
-            if _may_hold(turn.content):
-                _collect_kinds(_open(turn), kinds, _MAX_DEPTH)
+    kinds = _find_kinds(request)
     thinking = request.thinking.get("type") if isinstance(request.thinking, dict) else request.thinking
     return RequestNeeds(
         tools=bool(request.tools),
@@ -126,9 +123,26 @@ def _wanted(needs: RequestNeeds) -> Iterable[Limitation]:
         yield Limitation.NO_SERVER_TOOLS
 
 
-def _may_hold(raw: msgspec.Raw) -> bool:
+def _find_kinds(request: AnthropicRequest) -> set[str]:
+    """Which of images and documents a request holds, and perhaps other types of blocks."""
+    kinds: set[str] = set()
+    wanted = _named(request.conversation)
+    if not wanted:
+        return kinds
+    for turn in request.messages:
+        if _named(turn.content) - kinds:
+            _collect_kinds(_open(turn), kinds, _MAX_DEPTH)
+            if wanted <= kinds:
+                break
+    return kinds
+
+
+def _named(raw: msgspec.Raw) -> set[str]:
+    """The types that may stand in a text: within a JSON string their quotes would be escaped."""
     text = bytes(raw)
-    return b"image" in text or b"document" in text
+    if b'"source"' not in text:  # either has one
+        return set()
+    return {kind for kind in _SOUGHT if b'"%b"' % kind.encode() in text}
 
 
 def _open(turn: Turn) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from .anthropic_request import AnthropicRequest, DecodedTurn, decode_turns
+from .anthropic_request import AnthropicRequest
 from .backend_traits import DEFAULT_TRAITS, BackendTraits, Prefill
 from .content_blocks import BlockReader
 from .conversation import Conversation, read_system
@@ -13,14 +13,17 @@ from .errors import TranslationError
 from .facts import Feature, Loss, ReplyFacts
 from .json_text import InvalidJsonError, Json, build_json
 from .overflow import build_overflow_message
+from .steps import Steps, run
 from .thinking_options import add_thinking, omits_thinking
-from .token_count import BYTES_PER_TOKEN, PromptSize, measure_prompt
+from .token_count import BYTES_PER_TOKEN, PromptSize, begin_tally, count_turn
 from .tools import ToolNames, build_tool_choice, build_tools, forbids_parallel
+from .turns import open_turns
 
 Payload = dict[str, Json]
 
 # Fields whose absence nobody can notice in the answer; every other field without an equivalent is reported.
 _SILENT = frozenset({"cache_control", "diagnostics"})
+_ENCODED_AT_ONCE = 512
 _READ_OUTPUT_CONFIG = frozenset({"effort", "format"})
 
 
@@ -51,51 +54,71 @@ class OpenAIRequest:
 
 def build_openai_request(request: AnthropicRequest, options: TranslationOptions) -> OpenAIRequest:
     """Translate a request; raises TranslationError naming the field or block."""
+    return run(translate(request, options))
+
+
+def translate(request: AnthropicRequest, options: TranslationOptions) -> Steps[OpenAIRequest]:
+    """Translate a request a batch of turns at a time; raises TranslationError naming the field or block."""
     reader = BlockReader(options.traits)
+    names = ToolNames(options.traits.tool_name_limit)
     try:
-        turns = decode_turns(request)
-        size = measure_prompt(request, turns)
-        payload, facts = _build_payload(request, turns, size, options, reader)
-        return OpenAIRequest(build_json(payload), facts, tuple(reader.losses), size)
+        tools = build_tools(request, names, reader)
+        size = begin_tally(request)
+        messages = yield from _build_messages(request, reader, names, size)
+        facts = _build_facts(request, options, size.estimate(options.bytes_per_token), tools, names)
+        payload = _build_payload(request, options, facts, reader)
+        _add_tools(payload, request, tools, names, reader)
+        _add_prefill(payload, messages, reader)
+        body = yield from _encode(payload, messages)
+        return OpenAIRequest(body, facts, reader.losses, size)
     except InvalidJsonError as error:
         raise TranslationError(f"The request is {error}") from None
 
 
 def _build_payload(
-    request: AnthropicRequest,
-    turns: list[DecodedTurn],
-    size: PromptSize,
-    options: TranslationOptions,
-    reader: BlockReader,
-) -> tuple[Payload, ReplyFacts]:
-    names = ToolNames(options.traits.tool_name_limit)
-    tools = build_tools(request, names, reader)
-    messages = _build_messages(request, turns, reader, names)
-    facts = _build_facts(request, options, size.estimate(options.bytes_per_token), tools, names)
-    payload: Payload = {"model": options.model or request.model, "messages": messages}
+    request: AnthropicRequest, options: TranslationOptions, facts: ReplyFacts, reader: BlockReader
+) -> Payload:
+    """Everything but the messages and tools."""
+    payload: Payload = {"model": options.model or request.model}
     payload[options.traits.max_tokens_field] = _choose_max_tokens(request, options, facts)
     payload["stream"] = request.stream
     _add_stream_options(payload, options.traits)
     _add_sampling(payload, request, reader)
-    _add_tools(payload, request, tools, names, reader)
     _add_output_format(payload, request, reader)
     add_thinking(payload, request, reader)
-    _add_prefill(payload, reader)
     _add_user(payload, request, options.traits)
     _report_others(request, reader)
-    return payload, facts
+    return payload
 
 
 def _build_messages(
-    request: AnthropicRequest, turns: list[DecodedTurn], reader: BlockReader, names: ToolNames
-) -> list[Payload]:
+    request: AnthropicRequest, reader: BlockReader, names: ToolNames, size: PromptSize
+) -> Steps[list[Payload]]:
+    """The messages; adds their size."""
     system = read_system(request.system, reader)
     conversation = Conversation(reader, names)
-    for turn in turns:
-        conversation.add(turn)
+    for batch in open_turns(request):
+        for turn in batch:
+            count_turn(turn, size)
+            conversation.add(turn)
+        yield
     messages = conversation.finish()
     text = "\n\n".join(part for part in (system, *conversation.added_system) if part)
     return [{"role": "system", "content": text}, *messages] if text else messages
+
+
+def _encode(payload: Payload, messages: list[Payload]) -> Steps[bytes]:
+    """The body: the messages, some at a time, and everything else."""
+    if len(messages) <= _ENCODED_AT_ONCE:
+        return build_json({**payload, "messages": messages})
+    pieces = []
+    for start in range(0, len(messages), _ENCODED_AT_ONCE):
+        pieces.append(build_json(messages[start : start + _ENCODED_AT_ONCE])[1:-1])
+        yield
+    # Head and end are put to the outer pieces so that the whole is copied once.
+    pieces[0] = b'{"messages":[' + pieces[0]
+    pieces[-1] += b"]," + build_json(payload)[1:]
+    return b",".join(pieces)
 
 
 def _build_facts(
@@ -197,8 +220,8 @@ def _add_output_format(payload: Payload, request: AnthropicRequest, reader: Bloc
     payload["response_format"] = {"type": "json_schema", "json_schema": definition}
 
 
-def _add_prefill(payload: Payload, reader: BlockReader) -> None:
-    if payload["messages"][-1]["role"] != "assistant":
+def _add_prefill(payload: Payload, messages: list[Payload], reader: BlockReader) -> None:
+    if messages[-1]["role"] != "assistant":
         return
     if reader.traits.prefill is Prefill.CONTINUE_FLAGS:
         payload["continue_final_message"] = True

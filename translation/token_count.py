@@ -11,10 +11,12 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .anthropic_request import AnthropicRequest, Block, DecodedTurn, decode_turns
+from .anthropic_request import AnthropicRequest, Block
 from .errors import TranslationError
 from .image_size import read_image_size
 from .json_text import InvalidJsonError, Json, build_json, parse_json, text_size
+from .steps import Steps, run
+from .turns import DecodedTurn, open_turns
 
 BYTES_PER_TOKEN = 4.0
 TOKENS_PER_MESSAGE = 4
@@ -80,32 +82,43 @@ def tokenizer_for(kind: str) -> Tokenizer:
     return _TOKENIZERS.get(kind.lower(), Tokenizer.NONE)
 
 
-def estimate_tokens(request: AnthropicRequest, *, bytes_per_token: float = BYTES_PER_TOKEN) -> int:
-    """The estimated prompt tokens of a request; raises TranslationError when its contents cannot be read."""
-    return measure_prompt(request).estimate(bytes_per_token)
+def measure_prompt(request: AnthropicRequest) -> PromptSize:
+    """The size of a request's prompt; raises TranslationError."""
+    return run(measure(request))
 
 
-def measure_prompt(request: AnthropicRequest, turns: list[DecodedTurn] | None = None) -> PromptSize:
-    """The size of a request's prompt; `turns` saves decoding them a second time. Raises TranslationError."""
+def measure(request: AnthropicRequest) -> Steps[PromptSize]:
+    """The size of a request's prompt, a batch of turns at a time; raises TranslationError."""
     try:
-        return _measure(request, turns)
+        tally = begin_tally(request)
+        for batch in open_turns(request):
+            for turn in batch:
+                count_turn(turn, tally)
+            yield
     except InvalidJsonError as error:
         raise TranslationError(f"The request is {error}") from None
+    return tally
 
 
-def _measure(request: AnthropicRequest, turns: list[DecodedTurn] | None) -> PromptSize:
-    tally = PromptSize()
-    opened = decode_turns(request) if turns is None else turns
-    for turn in opened:
-        for block in turn.blocks:
-            _count_block(block, tally, _MAX_DEPTH)
+def begin_tally(request: AnthropicRequest) -> PromptSize:
+    """The size of a request without its turns; raises InvalidJsonError."""
+    tally = PromptSize(messages=len(request.messages))
     _count_value(request.system, tally, _MAX_DEPTH)
     for tool in request.tools:
         tally.text += text_size(tool.name or "") + text_size(tool.description or "")
         if tool.input_schema is not None:
             tally.text += len(build_json(tool.input_schema))
-    tally.messages = len(opened)
     return tally
+
+
+def count_turn(turn: DecodedTurn, tally: PromptSize) -> None:
+    """Add the size of a turn; raises InvalidJsonError."""
+    for block in turn.blocks:
+        text = block.get("text")
+        if isinstance(text, str):  # most are
+            tally.text += text_size(text)
+        else:
+            _count_block(block, tally, _MAX_DEPTH)
 
 
 def learn_ratio(ratio: float, size: PromptSize, counted: int, weight: float = 0.2) -> float:
@@ -197,8 +210,8 @@ def _count_block(block: Block, tally: PromptSize, depth: int) -> None:
     elif kind == "tool_result":
         _count_value(block.get("content"), tally, depth - 1)
     elif kind == "tool_use":
-        _count_value(block.get("name"), tally, 0)
-        tally.text += len(build_json(block.get("input", {})))
+        name = block.get("name")
+        tally.text += len(build_json(block.get("input", {}))) + (text_size(name) if isinstance(name, str) else 0)
     elif kind == "image":
         tally.tokens += _count_image(block.get("source"))
     elif kind == "document":

@@ -15,7 +15,7 @@ from .json_text import Json, build_json_text
 ERROR_PREFIX = "Error: "
 
 
-class ToolResult(msgspec.Struct, frozen=True):
+class ToolResult(msgspec.Struct, frozen=True, gc=False):
     """One result: the call it answers, its text, and the parts that must follow in a user message."""
 
     call_id: str
@@ -42,6 +42,9 @@ def _read_content(content: Json, path: str, reader: BlockReader, attachments: li
     if isinstance(content, str):
         return content
     blocks = content if isinstance(content, list) else [content]
+    texts = _read_texts(blocks)
+    if texts is not None:
+        return "\n".join(texts)
     if not any(_is_block(block) for block in blocks):
         # Structured data that is no block at all stays what it is.
         return build_json_text(content)
@@ -49,6 +52,18 @@ def _read_content(content: Json, path: str, reader: BlockReader, attachments: li
     for index, block in enumerate(blocks):
         _read_block(block, f"{path}[{index}]", reader, lines, attachments)
     return "\n".join(lines)
+
+
+def _read_texts(blocks: list[Json]) -> list[str] | None:
+    """The texts if there is nothing else, as nearly always; else None."""
+    texts: list[str] = []
+    for block in blocks:
+        text = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else None
+        if not isinstance(text, str):
+            return None
+        if text:
+            texts.append(text)
+    return texts
 
 
 def _read_block(block: Json, path: str, reader: BlockReader, lines: list[str], attachments: list[Part]) -> None:

@@ -88,16 +88,17 @@ def request_log_rows() -> list[Row]:
 
 def translation_rows() -> list[Row]:
     """What the Anthropic translation adds."""
-    body = cost.conversation(50, 10_000)
-    size = f"{len(body) / 1e6:.1f} MB"
-    return [
+    rows: list[Row] = [
         ("Anthropic translation, text stream", f"{cost.chunk_cost(cost.text_chunks()) * 1e6:.1f} us CPU a chunk"),
         ("Anthropic translation, tool stream", f"{cost.chunk_cost(cost.tool_chunks()) * 1e6:.1f} us CPU a chunk"),
-        (
-            f"Anthropic translation, request of {size}",
-            f"{cost.request_cost(body) * 1e3:.1f} ms CPU",
-        ),
     ]
+    for shape, build in cost.SHAPES.items():
+        body = build()
+        name = f"Anthropic translation, request of {len(body) / 1e6:.1f} MB, {shape}"
+        rows.append((name, f"{cost.request_cost(body) * 1e3:.1f} ms CPU"))
+    body = cost.conversation(5_000, 800)
+    figure = f"{cost.request_cost(body, 3) * 1e3:.0f} ms CPU, longest step {cost.longest_step(body) * 1e3:.1f} ms"
+    return [*rows, (f"Anthropic translation, request of {len(body) / 1e6:.0f} MB, 20,000 turns", figure)]
 
 
 def describe_latency(ordered: list[float]) -> str:

@@ -14,9 +14,10 @@ from tests.translation.replies import FACTS, delta, piece, sse, tools, usage_chu
 from translation.anthropic_request import parse_request
 from translation.anthropic_stream import AnthropicStream
 from translation.backend_traits import traits_for
-from translation.openai_request import TranslationOptions, build_openai_request
+from translation.openai_request import TranslationOptions, build_openai_request, translate
 
 CHUNKS = 64
+_NO_MORE = object()
 
 
 def measure(work: Callable[[], Any], rounds: int) -> float:
@@ -70,8 +71,58 @@ def conversation(rounds: int, size: int) -> bytes:
             {"role": "user", "content": [result]},
             {"role": "assistant", "content": "done"},
         ]
-    request = {"model": "m", "max_tokens": 100, "messages": [*turns, {"role": "user", "content": "go on"}]}
-    return json.dumps(request).encode()
+    return build_request([*turns, {"role": "user", "content": "go on"}])
+
+
+# Shapes of a request of about a megabyte.
+SHAPES: dict[str, Callable[[], bytes]] = {
+    "200 turns": lambda: conversation(50, 10_000),
+    "2,000 turns": lambda: conversation(500, 800),
+    "2,000 blocks in one turn": lambda: many_blocks(2_000),
+    "1,000 calls and results in two turns": lambda: many_calls(1_000),
+}
+
+
+def many_blocks(count: int) -> bytes:
+    """A turn of very many texts."""
+    blocks = [{"type": "text", "text": "x" * 470}] * count
+    return build_request([{"role": "user", "content": blocks}])
+
+
+def many_calls(count: int) -> bytes:
+    """Very many calls at once, and their results."""
+    calls = [
+        {"type": "tool_use", "id": f"t{number}", "name": "f", "input": {"text": "x" * 400}}
+        for number in range(count)
+    ]
+    results = [
+        {"type": "tool_result", "tool_use_id": f"t{number}", "content": [{"type": "text", "text": "y" * 400}]}
+        for number in range(count)
+    ]
+    return build_request([
+        {"role": "user", "content": "go"}, {"role": "assistant", "content": calls},
+        {"role": "user", "content": results},
+    ])  # fmt: skip
+
+
+def build_request(turns: list[dict[str, Any]]) -> bytes:
+    """A Messages request of these turns."""
+    return json.dumps({"model": "m", "max_tokens": 100, "messages": turns}).encode()
+
+
+def longest_step(body: bytes, rounds: int = 3) -> float:
+    """CPU seconds of the longest step of translating a request: how long an event loop would do nothing else."""
+    return min(_longest_once(body) for _ in range(rounds))
+
+
+def _longest_once(body: bytes) -> float:
+    steps = translate(parse_request(body), TranslationOptions(traits=traits_for("vllm")))
+    longest, more = 0.0, True
+    while more:
+        begun = time.process_time()
+        more = next(steps, _NO_MORE) is not _NO_MORE
+        longest = max(longest, time.process_time() - begun)
+    return longest
 
 
 def request_cost(body: bytes, rounds: int = 20) -> float:
@@ -87,13 +138,18 @@ def _decode_and_encode(body: bytes) -> bytes:
 def main() -> None:
     print(f"text stream: {chunk_cost(text_chunks()) * 1e6:.1f} us per chunk")
     print(f"tool stream: {chunk_cost(tool_chunks()) * 1e6:.1f} us per chunk")
-    for rounds, size in ((50, 10_000), (250, 1_800), (500, 800)):
-        body = conversation(rounds, size)
+    for shape, build in SHAPES.items():
+        body = build()
         bare = measure(partial(_decode_and_encode, body), 20)
         print(
-            f"request of {len(body) / 1e6:.2f} MB in {rounds * 4} turns: {request_cost(body) * 1e3:.1f} ms "
+            f"request of {len(body) / 1e6:.2f} MB, {shape}: {request_cost(body) * 1e3:.1f} ms "
             f"(decoding and encoding alone {bare * 1e3:.1f} ms)"
         )
+    body = conversation(5_000, 800)
+    print(
+        f"request of {len(body) / 1e6:.1f} MB, 20,000 turns: {request_cost(body, 3) * 1e3:.0f} ms, of which "
+        f"the longest step {longest_step(body) * 1e3:.1f} ms"
+    )
 
 
 if __name__ == "__main__":

@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 
 from tests.translation.shapes import body, user
 from tests.translation.sizes import sized
-from translation.anthropic_request import decode_turns, parse_count_request, parse_request
+from translation.anthropic_request import AnthropicRequest, parse_count_request, parse_request
 from translation.errors import TranslationError
+from translation.turns import BATCH_BYTES, MOST_BLOCKS, MOST_TURNS, DecodedTurn, open_turns
+
+
+def decode_turns(request: AnthropicRequest) -> list[DecodedTurn]:
+    return [turn for batch in open_turns(request) for turn in batch]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +118,30 @@ def test_it_needs_nothing_but_json_to_count():
 def test_it_opens_string_list_and_single_object_contents():
     turns = decode_turns(parse_request(body(user("a"), user({"type": "x"}), user([]))))
     assert [turn.blocks for turn in turns] == [[{"type": "text", "text": "a"}], [{"type": "x"}], []]
+
+
+def test_it_opens_a_long_conversation_in_batches():
+    turns = [user("a" * 10_000) for _ in range(20)]
+    batches = list(open_turns(parse_request(body(*turns))))
+    assert [len(batch) for batch in batches] == [7, 7, 6]
+    assert all(sum(len(str(turn.blocks)) for turn in batch) < 2 * BATCH_BYTES for batch in batches)
+    assert [turn.path for batch in batches for turn in batch] == [f"messages[{index}]" for index in range(20)]
+    many = parse_request(body(*[user("a")] * (MOST_TURNS + 1)))
+    assert [len(batch) for batch in open_turns(many)] == [MOST_TURNS, 1]
+
+
+def test_it_opens_a_turn_of_very_many_blocks_in_parts():
+    blocks = [{"type": "text", "text": str(number)} for number in range(MOST_BLOCKS + 5)]
+    turns = decode_turns(parse_request(body(user("a"), user(*blocks))))
+    assert [len(turn.blocks) for turn in turns] == [1, MOST_BLOCKS, 5]
+    assert turns[2].name_block(4) == f"messages[1].content[{MOST_BLOCKS + 4}]"
+    assert turns[1].blocks + turns[2].blocks == blocks
+
+
+def test_it_keeps_a_system_turn_in_one_piece():
+    blocks = [{"type": "text", "text": "x"}] * (MOST_BLOCKS + 5)
+    turns = decode_turns(parse_request(body(user("a"), {"role": "system", "content": blocks})))
+    assert [len(turn.blocks) for turn in turns] == [1, MOST_BLOCKS + 5]
 
 
 @pytest.mark.parametrize(

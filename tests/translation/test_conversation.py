@@ -14,6 +14,7 @@ from tests.translation.shapes import (
     chat,
     losses,
     result,
+    sent,
     text,
     tool,
     translate,
@@ -22,8 +23,10 @@ from tests.translation.shapes import (
 )
 from translation.anthropic_request import parse_request
 from translation.backend_traits import BrokenPair, InlineSystem, ThinkingHistory
+from translation.content_blocks import MOST_LOSSES
 from translation.errors import TranslationError
 from translation.openai_request import TranslationOptions, build_openai_request
+from translation.turns import MOST_BLOCKS
 
 DATA_URL = "data:image/png;base64,iVBORw0KGgo="
 IMAGE = {"type": "image", "source": PIXEL}
@@ -290,7 +293,8 @@ def results_of(*blocks, traits=None):
         ("", {}, ""),
         (None, {}, ""),
         ([text("a"), text("b")], {}, "a\nb"),
-        ([], {}, "[]"),
+        ([], {}, ""),
+        ([text("a"), text(""), text("b")], {}, "a\nb"),
         ({"temperature": 5}, {}, '{"temperature":5}'),
         ([{"city": "Oslo"}, 5], {}, '[{"city":"Oslo"},5]'),
         ([text("a"), {"city": "Oslo"}], {}, 'a\n{"city":"Oslo"}'),
@@ -424,7 +428,9 @@ def test_it_refuses_a_broken_assistant_block(blocks, path):
 
 
 def test_it_refuses_an_id_repeated_over_merged_turns():
-    assert refused(user("go"), assistant(call("A")), assistant(call("A")), user(result("A"))).path == "messages[2]"
+    assert refused(user("go"), assistant(call("A")), assistant(call("A")), user(result("A"))).path == (
+        "messages[2].content[0]"
+    )
 
 
 THOUGHT = {"type": "thinking", "thinking": "hmm", "signature": "s"}
@@ -531,3 +537,39 @@ def test_it_refuses_an_input_nested_beyond_encoding():
         except TranslationError:
             refusals += 1
     assert refusals
+
+
+# ---- very many
+
+
+def test_it_notes_what_is_lost_once_and_not_without_end():
+    blocks = [{"type": "weird"}] * 3 + [{"type": f"kind{number}"} for number in range(2 * MOST_LOSSES)]
+    lost = losses(user(text("a"), *blocks))
+    assert lost[:3] == ["weird", "kind0", "kind1"]
+    assert len(lost) == MOST_LOSSES
+
+
+def test_it_makes_one_message_of_a_turn_of_very_many_blocks():
+    many = 2 * MOST_BLOCKS + 1
+    assert chat(user(*[text("a")] * many)) == [{"role": "user", "content": "\n\n".join("a" * many)}]
+
+
+def test_it_makes_one_exchange_of_very_many_calls():
+    names = [f"c{number}" for number in range(MOST_BLOCKS + 5)]
+    said = assistant(text("look"), *[call(name) for name in names])
+    messages = chat(user("go"), said, user(*[result(name, name) for name in reversed(names)]))
+    assert [each["role"] for each in messages] == ["user", "assistant", *["tool"] * len(names)]
+    assert [each["id"] for each in messages[1]["tool_calls"]] == names
+    assert [each["tool_call_id"] for each in messages[2:]] == names[::-1]
+
+
+def test_it_names_a_block_far_down_a_long_turn():
+    blocks = [text("a")] * (MOST_BLOCKS + 3)
+    assert refused(user(*blocks, {"type": "image"})).path == f"messages[0].content[{len(blocks)}].source"
+
+
+def test_it_sends_very_many_messages_as_they_are():
+    turns = [user(f"q{number}") if number % 2 == 0 else assistant(f"a{number}") for number in range(1501)]
+    whole = sent(*turns, system="be brief", temperature=0.5)
+    assert whole["messages"] == [{"role": "system", "content": "be brief"}, *turns]
+    assert (whole["model"], whole["temperature"], whole["stream"]) == ("local", 0.5, False)

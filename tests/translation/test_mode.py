@@ -36,9 +36,11 @@ PDF = {"type": "document", "source": {"type": "base64", "data": "x"}}
             {},
             RequestNeeds(vision=True, documents=True),
         ),
-        ([user([{"type": "document"}])], {}, RequestNeeds(documents=True)),
+        ([user([{"type": "document", "source": 5}])], {}, RequestNeeds(documents=True)),
+        ([user([IMAGE]), user([IMAGE]), user([PDF])], {}, RequestNeeds(vision=True, documents=True)),
+        ([user([{"type": "document", "source": 5}]), user([{"type": "image"}])], {}, RequestNeeds(documents=True)),
         ([user([{"type": 5, "image": 1}])], {}, RequestNeeds()),
-        ([user([{"type": {}, "image": 1}, {"type": ["document"]}])], {}, RequestNeeds()),
+        ([user([{"type": {}, "image": 1, "source": 1}, {"type": ["document"]}])], {}, RequestNeeds()),
         ([user("x")], {"tools": [tool()]}, RequestNeeds(tools=True)),
         ([user("x")], {"tools": []}, RequestNeeds()),
         ([user("x")], {"tools": [tool(type="custom")]}, RequestNeeds(tools=True)),
@@ -59,7 +61,9 @@ def test_it_finds_what_a_request_needs(turns, fields, needs):
 
 
 def test_it_leaves_broken_contents_to_others():
-    data = b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"image \xff"}]}'
+    data = (
+        b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"image","source":"\xff"}]}]}'
+    )
     assert find_needs(parse_request(data)) == RequestNeeds()
 
 

@@ -17,7 +17,7 @@ from translation.facts import build_warning_header
 from translation.ids import remove_own_thinking
 from translation.mode import find_needs
 from translation.openai_request import TranslationOptions, build_openai_request
-from translation.token_count import build_llamacpp_template, build_vllm_tokenize, estimate_tokens
+from translation.token_count import build_llamacpp_template, build_vllm_tokenize, measure_prompt
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
@@ -120,7 +120,7 @@ def test_it_counts_and_inspects_whatever_a_client_sends(request):
     parsed = None
     with suppress(TranslationError):
         parsed = parse_count_request(json.dumps(request).encode())
-        assert estimate_tokens(parsed) >= 1
+        assert measure_prompt(parsed).estimate() >= 1
     if parsed is not None:
         find_needs(parsed)
 

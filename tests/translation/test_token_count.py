@@ -22,8 +22,8 @@ from translation.token_count import (
     build_llamacpp_template,
     build_llamacpp_tokenize,
     build_vllm_tokenize,
-    estimate_tokens,
     learn_ratio,
+    measure_prompt,
     parse_context_length,
     parse_count,
     tokenizer_for,
@@ -43,11 +43,11 @@ def document(**source):
 
 
 def estimated(*messages, **fields) -> int:
-    return estimate_tokens(parse_request(body(*messages, **fields)))
+    return measure_prompt(parse_request(body(*messages, **fields))).estimate()
 
 
 def test_it_counts_at_least_one_token():
-    assert estimate_tokens(parse_count_request(b"{}")) == 1
+    assert measure_prompt(parse_count_request(b"{}")).estimate() == 1
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_it_counts_absurd_nesting_as_nothing():
 
 def test_it_takes_a_learned_ratio():
     request = parse_request(body(user("x" * 100)))
-    assert estimate_tokens(request, bytes_per_token=2.0) == 54
+    assert measure_prompt(request).estimate(2.0) == 54
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_it_learns_from_text_alone_and_from_enough_of_it():
 
 def test_it_refuses_to_measure_what_nests_too_deeply_where_it_is_called():
     def deeper(levels: int, request):
-        return deeper(levels - 1, request) if levels else estimate_tokens(request)
+        return deeper(levels - 1, request) if levels else measure_prompt(request).estimate()
 
     refusals = 0
     for depth in range(700, 1000, 20):
