@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 
 from endpoints import loading
-from endpoints.snapshot import Snapshot
 from olla_site.portal.access import page
+from olla_site.portal.offered import offer_models
 from proxy.decision_words import describe_dropped, describe_reason
 from proxy.errors import OllaError
 from proxy.explain_views import Question, build_asked, parse_header_lines
@@ -26,7 +26,6 @@ COMMON_PATHS = (
     "/olla/proxy/v1/chat/completions",
 )
 METHODS = ("POST", "GET", "DELETE")
-MODELS_OFFERED = 500
 LONGEST = 8000  # characters of one field; what does not fit an address is for the command
 
 WHY = {
@@ -57,7 +56,7 @@ async def explain(request: HttpRequest) -> HttpResponse:
         "asked": asked,
         "paths": COMMON_PATHS,
         "methods": METHODS,
-        "models": model_names(loading.current()),
+        "models": offer_models(loading.current()),
         "own_address": request.META.get("REMOTE_ADDR", ""),
     }
     if asked.get("path"):
@@ -101,13 +100,3 @@ def tell(told: dict[str, Any]) -> dict[str, Any]:
     told["random_words"] = [RANDOM[each] for each in told["random"]]
     told["kept"] = sum(bool(row["kept"]) for row in rows)
     return told
-
-
-def model_names(snapshot: Snapshot) -> list[str]:
-    """Names to offer: aliases first, then what endpoints list."""
-    names = dict.fromkeys(alias.name for alias in snapshot.aliases.values())
-    for endpoint in snapshot.endpoints:
-        names.update(dict.fromkeys(model.name for model in endpoint.models))
-        if len(names) >= MODELS_OFFERED:
-            break
-    return list(names)[:MODELS_OFFERED]

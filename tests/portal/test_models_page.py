@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from endpoints.models import DiscoveredModel, ModelAlias
-from olla_site.portal.models_page import PAGE, write_count
+from olla_site.portal.model_words import write_count
+from olla_site.portal.models_page import PAGE
 from proxy.live import live
 from tests.portal.fleet_rows import endpoint, lease, load_now
 

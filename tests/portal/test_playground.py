@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from olla_site.portal.playground import fit
+from olla_site.portal.offered import fit
 from tests.portal.fleet_rows import endpoint, lease, load_now
 
 pytestmark = pytest.mark.django_db
@@ -109,3 +109,4 @@ def test_it_stays_light_with_many_models_of_long_names(user, django_assert_max_n
 def test_it_keeps_as_many_names_as_fit():
     assert fit(["abc", "d" * 100, "e"], room=150) == ["abc", "d" * 100]
     assert fit(["&" * 100], room=150) == []
+    assert fit(["abc", "abc", "d"], room=50) == ["abc", "d"]
