@@ -81,10 +81,11 @@ class Sketch:
         return [self._find(ordered, share) for share in shares]
 
     def _find(self, ordered: list[tuple[int, int]], share: float) -> float:
-        rank, seen, found = share * (self.count - 1), 0, ordered[-1][0]
+        # The nearest rank: so many values do not exceed the one found. Rounded, for 0.07 * 100 is above 7.
+        rank, seen, found = max(1, ceil(round(share * self.count, 6))), 0, ordered[-1][0]
         for key, count in ordered:
             seen += count
-            if seen > rank:
+            if seen >= rank:
                 found = key
                 break
         # Inside the extremes the middle is within the error; at them the exact value is known.

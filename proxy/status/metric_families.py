@@ -37,7 +37,7 @@ KNOWN: tuple[Family, ...] = (
     Family("olla_system_status", G, (), "The installation: 2 healthy, 1 degraded, 0 critical"),
     Family("olla_endpoints_total", G, (), "Configured endpoints"),
     Family("olla_endpoints_healthy", G, (), "Endpoints with status healthy"),
-    Family("olla_success_rate_percent", G, (), "Successes among successes and failures; 0 before there are any"),
+    Family("olla_success_rate_percent", G, (), "Successes among successes and failures; NaN before there are any"),
     Family("olla_avg_latency_ms", G, (), "Mean time of a successful request"),
     Family("olla_total_traffic_bytes", G, (), "Bytes of answers sent to clients"),
     Family("olla_uptime_seconds", G, (), "Time since the process began"),

@@ -6,6 +6,7 @@ families are made from the plain counters here.
 
 from __future__ import annotations
 
+import math
 import time
 
 from prometheus_client.core import Metric
@@ -52,7 +53,9 @@ def build_metrics(picture: Picture) -> list[Metric]:
 
 
 def _percent(counts: Counts) -> float:
-    return 100 * (success_share(counts) or 0.0)
+    """Not a number where there is none: 0 would look like an outage, and set off alerts."""
+    share = success_share(counts)
+    return math.nan if share is None else 100 * share
 
 
 def _put_system(sheet: Sheet, picture: Picture, endpoints: list[EndpointFacts]) -> None:
@@ -175,7 +178,7 @@ def _put_models(sheet: Sheet, picture: Picture) -> None:
         ("olla_models_total", len(models)),
         ("olla_models_active", count_active(picture)),
         ("olla_models_requests_total", sum(each.requests for each in models.values())),
-        ("olla_models_success_rate_percent", 100 * successes / judged if judged else 0),
+        ("olla_models_success_rate_percent", 100 * successes / judged if judged else math.nan),
         ("olla_models_traffic_bytes", sum(each.bytes_out for each in models.values())),
     ])  # fmt: skip
     for name, tally in models.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 from pathlib import Path
 
@@ -178,6 +179,14 @@ async def test_it_zips_for_scrapers(busy):
 async def test_it_scrapes_an_empty_installation(proxy):
     samples = read_samples((await scrape(proxy))[1])
     assert (samples["olla_endpoints_total", ()], samples["olla_system_status", ()]) == (0, 0)
+
+
+async def test_it_knows_no_success_rate_of_nothing(busy):
+    samples = read_samples((await scrape(busy))[1])
+    rates = {dict(labels)["model"]: value for (name, labels), value in samples.items()
+             if name == "olla_model_success_rate_percent"}  # fmt: skip
+    assert rates["m"] == 100
+    assert math.isnan(rates["other"])
 
 
 async def test_it_folds_models_nobody_lists(busy):

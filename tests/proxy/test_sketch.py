@@ -24,7 +24,10 @@ def fill(values):
 
 
 def exact(values, share):
-    return sorted(values)[math.floor(share * (len(values) - 1))]
+    """The least value that so large a share of all values do not exceed."""
+    return next(
+        value for value in sorted(values) if sum(each <= value for each in values) >= share * len(values) - 1e-6
+    )
 
 
 @given(VALUES)
@@ -46,6 +49,11 @@ def test_it_merges_as_if_all_had_been_added_to_one(left, right):
 def test_it_knows_count_sum_and_extremes_exactly():
     sketch = fill([3.0, 1.0, 2.0])
     assert (sketch.count, sketch.total, sketch.smallest, sketch.largest, sketch.mean) == (3, 6.0, 1.0, 3.0, 2.0)
+
+
+def test_it_tells_the_slow_one_of_two_as_the_tail():
+    assert fill([645.0, 890.0]).quantiles((0.5, 0.95, 0.99)) == pytest.approx([645.0, 890.0, 890.0], rel=0.01)
+    assert fill(range(1, 101)).quantiles((0.07, 0.95, 0.99)) == pytest.approx([7, 95, 99], rel=0.01)
 
 
 def test_it_has_no_quantile_of_nothing():
