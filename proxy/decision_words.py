@@ -25,6 +25,20 @@ DROPPED: Mapping[str, str] = {
     "resting": "it asked for a rest (429)",
     "rate_limited": "its requests for this minute are used up",
 }
+# Why an endpoint would be tried at its place (`proxy.tries.Why`).
+TRY_WHY: Mapping[str, str] = {
+    "policy": "chosen by the policy",
+    "loaded_first": "has the model in memory",
+    "session": "the session's endpoint",
+    "queue": "whoever has room first",
+}
+# How far a request comes (`proxy.rehearsal.Stage`).
+STAGES: Mapping[str, str] = {
+    "address": "the address",
+    "admission": "the limits of the client",
+    "request": "reading the request",
+    "routing": "routing",
+}
 # `Decision.reason` in words; an alias tells its own.
 _REASONS: Mapping[str, str] = {
     "model_found": "endpoints here have the model",

@@ -177,7 +177,7 @@ class StickyTable:
         """How many sessions are pinned to an endpoint, idle ones that nobody asked for since included."""
         return self._living.get(endpoint_id, 0)
 
-    def stats(self, now: float) -> dict[str, bool | int | float]:
+    def stats(self, now: float) -> dict[str, bool | int]:
         """The answer of /internal/stats/sticky."""
         if not self.rules.enabled:
             return {"enabled": False}
@@ -190,7 +190,7 @@ class StickyTable:
             "misses": self.misses,
             "evictions": self.evictions,
             "max_sessions": self.rules.max_sessions,
-            "idle_ttl_seconds": self.rules.idle_ttl,
+            "idle_ttl_seconds": round(self.rules.idle_ttl),
         }
 
     def _is_current(self, pin: _Pin) -> bool:

@@ -11,7 +11,7 @@ from django.shortcuts import render
 from endpoints import loading
 from olla_site.portal.access import page
 from olla_site.portal.offered import offer_models
-from proxy.decision_words import describe_dropped, describe_reason
+from proxy.decision_words import STAGES, TRY_WHY, describe_dropped, describe_reason
 from proxy.errors import OllaError
 from proxy.explain_views import Question, build_asked, parse_header_lines
 from proxy.rehearsal import explain as rehearse
@@ -28,23 +28,11 @@ COMMON_PATHS = (
 METHODS = ("POST", "GET", "DELETE")
 LONGEST = 8000  # characters of one field; what does not fit an address is for the command
 
-WHY = {
-    "policy": "chosen by the policy",
-    "loaded_first": "has the model in memory",
-    "session": "the session's endpoint",
-    "queue": "whoever has room first",
-}
 RANDOM = {
     "dice": "A rule shares requests out by chance: the next one may go to the other side.",
     "turn": "Equal endpoints take turns: the next request may begin with another one.",
     "queue": "Every candidate is full: whoever has room first gets it.",
     "discovery": "Models would be read anew first; this is what follows if that finds nothing new.",
-}
-STAGES = {
-    "address": "the address",
-    "admission": "the limits of the client",
-    "request": "reading the request",
-    "routing": "routing",
 }
 
 
@@ -90,7 +78,7 @@ def tell(told: dict[str, Any]) -> dict[str, Any]:
     told["reason_words"] = describe_reason(told.get("reason") or "")
     if "endpoints" not in told:
         return told
-    why = {each["endpoint"]: WHY[each["why"]] for each in told["tries"]}
+    why = {each["endpoint"]: TRY_WHY[each["why"]] for each in told["tries"]}
     rows = [
         {**each, "reason": describe_dropped(each["dropped"] or ""), "why": why.get(each["name"], "")}
         for each in told["endpoints"]

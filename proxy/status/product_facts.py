@@ -20,6 +20,8 @@ _ROUTES = {
     "status": "/internal/status",
     "version": "/version",
 }
+# Pages of this installation: the product has no address of its own.
+_LINKS = {"homepage": "/", "documentation": "/connect/", "releases": ""}
 _CAPABILITIES = [
     "load_balancing", "health_checking", "rate_limiting", "model_unification", "endpoint_discovery",
     "message_translation", "translation_anthropic", "passthrough_anthropic",
@@ -39,7 +41,7 @@ def build_version() -> dict[str, Any]:
         "edition": "Community",
         "description": "One address in front of every inference server a team runs",
         "api": {"version": "v1", "endpoints": _ROUTES},
-        "links": {},
+        "links": _LINKS,
         "build": {
             "commit": COMMIT,
             "date": BUILD_DATE,

@@ -319,7 +319,7 @@ class TestCommand:
         await proxy.add("http://127.0.0.1:9", "one")
         await proxy.add("http://127.0.0.1:9", "two", status="offline")
         text = await sync_to_async(self.run)(CHAT, "--model", "m")
-        assert "Try 1: one (policy)" in text  # the name is the one asked for
+        assert "Try 1: one (chosen by the policy" in text  # the name is the one asked for
         assert "Not two: its status takes no traffic (offline, active)" in text
         assert "without a running server" in text
 

@@ -127,7 +127,10 @@ PROCESS = {
 }  # fmt: skip
 VERSION = {
     "name": str, "version": str, "edition": str, "description": str, "capabilities": [str],
-    "api": {"version": re.compile("v1"), "endpoints": dict}, "links": dict,
+    "api": {"version": re.compile("v1"), "endpoints": {
+        name: re.compile(r"/[a-z/]+") for name in
+        ("health", "metrics", "status", "process", "version", "models", "proxy", "ready")
+    }}, "links": {"homepage": str, "documentation": str, "releases": str},
     "build": {"commit": str, "date": str, "go_version": str, "python_version": str, "platform": str},
     "capabilities_experimental": [str], "supported_backends": [str], "providers": [str],
 }  # fmt: skip
@@ -138,7 +141,28 @@ READY = {
         "endpoints": {"ok": bool, "routable": int, "total": int},
     },
 }  # fmt: skip
-TRANSLATORS = {"timestamp": TIME, "translators": [], "summary": dict}
+TRANSLATORS = {
+    "timestamp": TIME,
+    "translators": [{
+        "translator_name": str, "success_rate": RATE, "passthrough_rate": RATE, "average_latency": LATENCY,
+        "total_requests": int, "successful_requests": int, "failed_requests": int, "passthrough_requests": int,
+        "translation_requests": int, "streaming_requests": int, "non_streaming_requests": int,
+        "fallback_no_compatible_endpoints": int, "fallback_translator_does_not_support_passthrough": int,
+        "fallback_cannot_passthrough": int, "upstream_errors": int, "stream_failures": int, "client_aborts": int,
+        "repaired_tool_arguments": int, "malformed_tool_arguments": int, "estimated_usage": int,
+        "dropped_features": dict, "input_tokens": int, "output_tokens": int, "by_endpoint": dict, "by_model": dict,
+        "first_byte_p50_ms": (*NUMBER, type(None)), "first_byte_p95_ms": (*NUMBER, type(None)),
+    }],
+    "summary": {
+        "overall_success_rate": RATE, "overall_passthrough_rate": RATE, "total_translators": int,
+        "active_translators": int, "total_requests": int, "total_passthrough": int, "total_translations": int,
+        "total_streaming": int, "total_non_streaming": int,
+    },
+}  # fmt: skip
+STICKY = {
+    "enabled": bool, "active_sessions": int, "insertions": int, "hits": int, "misses": int, "evictions": int,
+    "max_sessions": int, "idle_ttl_seconds": int,
+}  # fmt: skip
 STICKY_OFF = {"enabled": bool}
 
 
@@ -218,6 +242,25 @@ async def test_it_tells_what_became_of_requests_by_model(proxy):
     short = (await proxy.call("GET", "/internal/stats/models")).json()
     assert short["endpoints"] == {}
     assert all("endpoint_breakdown" not in each for each in short["models"])
+
+
+async def test_it_tells_what_became_of_messages_and_sessions(proxy, settings):
+    settings.OLLA_STICKY_SESSIONS = True
+    live.reset()
+    completion = {
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a"}}]
+    }
+    async with ScriptedBackend(json_reply(completion)) as backend:
+        await proxy.add(backend.url, "gpu", ["m"])
+        body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+        for _ in range(2):
+            await proxy.call("POST", "/olla/anthropic/v1/messages", body)
+    translators = (await proxy.call("GET", "/internal/stats/translators")).json()
+    check(TRANSLATORS, translators)
+    assert [each["translation_requests"] for each in translators["translators"]] == [2]
+    sticky = (await proxy.call("GET", "/internal/stats/sticky")).json()
+    check(STICKY, sticky)
+    assert (sticky["enabled"], sticky["active_sessions"], sticky["hits"]) == (True, 1, 1)
 
 
 async def test_it_has_no_model_statistics_before_the_first_request(proxy):

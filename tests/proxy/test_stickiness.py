@@ -237,7 +237,7 @@ def test_it_purges_the_sessions_of_one_endpoint():
         "misses": 0,
         "evictions": 2,
         "max_sessions": 10_000,
-        "idle_ttl_seconds": 600.0,
+        "idle_ttl_seconds": 600,
     }
 
 

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from endpoints import loading
-from proxy.decision_words import describe_dropped, describe_reason
+from proxy.decision_words import STAGES, TRY_WHY, describe_dropped, describe_reason
 from proxy.errors import OllaError
 from proxy.explain_views import Question, build_asked, parse_header_lines
 from proxy.rehearsal import explain
@@ -21,6 +21,13 @@ UNKNOWN = (
     "Read from the tables, without a running server: requests in flight, breakers, rests, rates, sessions and "
     "turns are those of a server that has just started."
 )
+
+OUTCOMES = {
+    "answered_here": "Answered here: no endpoint is asked.",
+    "routed": "Routed.",
+    "fallback": "Routed elsewhere as a fallback.",
+    "rejected": "Rejected at {stage}.",
+}
 
 
 class Command(BaseCommand):
@@ -66,7 +73,7 @@ class Command(BaseCommand):
 
 def write_lines(told: dict[str, Any]) -> Iterator[str]:
     """An explanation for people."""
-    yield f"Outcome: {told['outcome']} ({told['stage']})"
+    yield OUTCOMES[told["outcome"]].format(stage=STAGES[told["stage"]])
     if told["answer"]:
         yield f"Answer: {told['answer']['status']} {told['answer']['code']}: {told['answer']['message']}"
     if "endpoints" not in told:
@@ -83,7 +90,7 @@ def write_lines(told: dict[str, Any]) -> Iterator[str]:
     for number, each in enumerate(told["tries"], 1):
         sent = f" as {each['sends_model']}" if each["sends_model"] not in {None, told["model"]} else ""
         turn = ", by turns" if each["turn"] else ""
-        yield f"Try {number}: {each['endpoint']}{sent} ({each['why']}{turn})"
+        yield f"Try {number}: {each['endpoint']}{sent} ({TRY_WHY[each['why']]}{turn})"
     if told["tries_left_out"]:
         yield f"... and {told['tries_left_out']} more"
     for each in told["endpoints"]:
