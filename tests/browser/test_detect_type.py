@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +10,12 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from endpoints.profiles import PROFILES
-from tests.browser.chromium import open_chromium
-from tests.browser.desk import open_page, signed_in
+from tests.browser.desk import open_page
 from tests.fakes import Reply, ScriptedBackend
 from tests.live import LiveServer
 from tests.proxy.test_kinds import read_fixture, serve
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 # One that answers another kind's API too, and one that is known by what it lists.
 KINDS = ("docker-model-runner", "sglang")
 
@@ -29,11 +27,9 @@ class World:
     state: Any
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world() -> AsyncIterator[World]:
-    async with open_chromium() as browser:
-        with LiveServer() as server:
-            yield World(browser, server, await signed_in(browser, server))
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def world(browser: Browser, server: LiveServer, state: Any) -> World:
+    return World(browser, server, state)
 
 
 async def test_the_admin_tells_and_chooses_the_type_of_what_is_typed_in(world):

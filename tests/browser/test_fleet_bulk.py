@@ -7,16 +7,16 @@ import asyncio
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.chromium import open_chromium
 from tests.browser.desk import open_page, sign_in
-from tests.browser.test_fleet_live import OLLAMA, is_live, run_in_django
+from tests.browser.scribe import run_in_django
+from tests.browser.test_fleet_live import OLLAMA, is_live
 from tests.fakes import Conn, ScriptedBackend
 from tests.live import LiveServer
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
-async def test_it_acts_on_several_endpoints_and_shows_how_far_it_is():
+async def test_it_acts_on_several_endpoints_and_shows_how_far_it_is(browser):
     slow = asyncio.Event()
     slow.set()
 
@@ -25,12 +25,12 @@ async def test_it_acts_on_several_endpoints_and_shows_how_far_it_is():
             await slow.wait()
             await conn.play(OLLAMA.get(request.path, OLLAMA["/api/show"]), request)
 
-    async with ScriptedBackend(OLLAMA) as quick, ScriptedBackend(answer) as stuck, open_chromium() as browser:
+    async with ScriptedBackend(OLLAMA) as quick, ScriptedBackend(answer) as stuck:
         with LiveServer(args=()) as server:
             rows = [(f"node-{number}", quick.url) for number in range(3)] + [("node-3", stuck.url)]
             values = "backend_type='ollama', check_interval=600, check_timeout=60"
             run_in_django(
-                server,
+                server.data_dir,
                 "from endpoints.models import Endpoint\n"
                 f"for name, url in {rows!r}: Endpoint.objects.create(name=name, url=url, {values})",
             )

@@ -18,7 +18,7 @@ from tests.live import LiveServer
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 SENT = ["shared"] * 4 + ["only-old"] * 2 + ["only-new"] * 3 + ["nowhere"]
-RULES = [
+RULES: list[dict[str, Any]] = [
     {"name": "shared at the old one", "order": 10, "action": "restrict", "tags": "old", "model": "shared"},
     {"name": "shared at the new one", "order": 20, "action": "restrict", "tags": "new", "model": "shared"},
     {"name": "new one closed", "order": 30, "action": "reject", "model": "only-new", "enabled": False},
