@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from functools import lru_cache
-from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import astuple
@@ -19,7 +18,7 @@ from olla_site.log_lines import Batch, Line, encode_json, format_time, is_json
 from olla_site.redaction import redact
 from proxy import finished
 from proxy.finished import subscribe
-from proxy.record import Outcome, RequestRecord
+from proxy.record import Outcome, RequestRecord, milliseconds
 from proxy.stickiness import StickyOutcome
 
 _NAME = "proxy.requests"
@@ -43,136 +42,168 @@ _MESSAGES = {
 _LONGEST = 2048
 
 
-class RequestLine(msgspec.Struct, omit_defaults=True):
-    """The fields of a line, in their order; what is not known is left out."""
+class OwnFields(msgspec.Struct, omit_defaults=True):
+    """What is different in nearly every line; what is not known is left out."""
 
     time: str
-    level: str
-    logger: str
-    message: str
     request_id: str
-    method: str
-    path: str
-    client_ip: str
     status: int | None
     duration_ms: float
-    endpoint: str = ""
-    model: str = ""
-    provider_model: str = ""
-    stream: bool = False
-    translator_mode: str = ""
     ttft_ms: float | None = None
+    queue_wait_ms: float = 0.0
     request_bytes: int = 0
     response_bytes: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
     total_tokens: int | None = None
     tokens_per_sec: float | None = None
+    attempts: int = 0
+    failed_attempts: list[str] = []
+
+
+class SharedFields(msgspec.Struct, omit_defaults=True, frozen=True):
+    """What many lines have in common: requests come from few clients for few models."""
+
+    level: str
+    logger: str
+    message: str
+    method: str
+    path: str
+    client_ip: str
+    endpoint: str = ""
+    model: str = ""
+    provider_model: str = ""
+    stream: bool = False
+    translator_mode: str = ""
     routing_strategy: str = ""
     routing_action: str = ""
     routing_reason: str = ""
     rule: str = ""
     sticky_outcome: str = ""
-    queue_wait_ms: float = 0.0
-    attempts: int = 1
-    failed_attempts: list[str] = []
     error_code: str = ""
     client_key: str = ""
 
 
+class Shared(NamedTuple):
+    """The shared fields and their texts: before and after a line's own fields, and as members of a JSON object."""
+
+    fields: SharedFields
+    before: str
+    after: str
+    members: str
+
+
+class RequestLine(NamedTuple):
+    """A line in its two parts."""
+
+    own: OwnFields
+    shared: Shared
+
+
 def build_line(record: RequestRecord) -> RequestLine:
     """The line of a finished request. What the client wrote is cleaned of secrets."""
-    outcome = record.outcome or Outcome.BROKEN
-    line = RequestLine(
-        time=format_time(record.at + record.seconds),
+    own = OwnFields(
+        format_time(record.at + record.seconds),
+        redact(record.request_id),
+        record.status,
+        milliseconds(record.seconds),
+    )
+    first, usage = record.first_byte, record.usage
+    if first is not None:
+        own.ttft_ms = milliseconds(first)
+    if record.queue_wait:
+        own.queue_wait_ms = milliseconds(record.queue_wait)
+    own.request_bytes, own.response_bytes = record.request_bytes, record.response_bytes
+    if usage is not None:
+        own.input_tokens, own.output_tokens = usage.input_tokens, usage.output_tokens
+        own.total_tokens = record.total_tokens
+        speed = record.tokens_per_second
+        own.tokens_per_sec = None if speed is None else round(speed, 2)
+    attempts = record.attempts
+    own.attempts = len(attempts)
+    if attempts and (len(attempts) > 1 or attempts[0] is not record.answered):
+        own.failed_attempts = [
+            f"{each.endpoint.name}: {each.error or each.status or each.verdict}"
+            for each in attempts
+            if each is not record.answered
+        ]
+    return RequestLine(own, _share(record))
+
+
+def _share(record: RequestRecord) -> Shared:
+    endpoint, decision = record.endpoint, record.decision
+    known = (
+        record.outcome or Outcome.BROKEN, record.method, record.path, record.client,
+        endpoint.name if endpoint is not None else "", record.model, record.sent_model, record.stream, record.mode,
+        record.sticky, record.error_code, record.client_key,
+    )  # fmt: skip
+    decided = _NOT_DECIDED
+    if decision is not None:
+        rule = decision.rule
+        decided = (decision.strategy, decision.action, decision.reason, rule.name if rule is not None else "")
+    share = _build_shared if len(record.path) + len(record.model or "") > _MOST_REMEMBERED else _share_once
+    return share(known, decided)
+
+
+_NOT_DECIDED = ("", "", "", "")
+
+
+def _build_shared(known: tuple[Any, ...], decided: tuple[str, ...]) -> Shared:
+    outcome, method, path, client, endpoint, model, sent_model, stream, mode, sticky, error_code, key = known
+    strategy, action, reason, rule = decided
+    fields = SharedFields(
         level=_LEVEL_NAMES[outcome],
         logger=_NAME,
         message=_MESSAGES[outcome],
-        request_id=redact(record.request_id),
-        method=record.method,
-        path=_clean(record.path),
-        client_ip=record.client,
-        status=record.status,
-        duration_ms=round(record.seconds * 1000, 3),
-        stream=record.stream,
-        request_bytes=record.request_bytes,
-        response_bytes=record.response_bytes,
-        attempts=len(record.attempts),
-        error_code=record.error_code or "",
-        client_key=record.client_key or "",
-        translator_mode=record.mode or "",
+        method=method,
+        path=redact(path[:_LONGEST]),
+        client_ip=client,
+        endpoint=endpoint,
+        model=redact(model[:_LONGEST]) if model else "",
+        provider_model=sent_model[:_LONGEST] if sent_model and sent_model != model else "",
+        stream=stream,
+        translator_mode=mode or "",
+        routing_strategy=str(strategy),
+        routing_action=str(action),
+        routing_reason=reason if strategy else "",
+        rule=rule,
+        sticky_outcome=sticky if sticky and sticky != StickyOutcome.DISABLED else "",
+        error_code=error_code or "",
+        client_key=key or "",
     )
-    if record.model:
-        line.model = _clean(record.model)
-    if record.sent_model and record.sent_model != record.model:
-        line.provider_model = record.sent_model[:_LONGEST]
-    if record.queue_wait:
-        line.queue_wait_ms = round(record.queue_wait * 1000, 3)
-    if record.first_byte is not None:
-        line.ttft_ms = round(record.first_byte * 1000, 3)
-    if record.sticky and record.sticky != StickyOutcome.DISABLED:
-        line.sticky_outcome = record.sticky
-    _add_endpoint(line, record)
-    _add_decision(line, record)
-    _add_usage(line, record)
-    return line
+    named = zip(SharedFields.__struct_fields__, astuple(fields), strict=True)
+    shown = [f" {name}={_quote(str(value))}" for name, value in named if value and name not in _BEFORE]
+    before = f"{fields.level:<7} {_NAME}: {fields.message}: {method} {_quote(fields.path)}"
+    return Shared(fields, before, "".join(shown), encode_json(fields)[1:])
 
 
-def _add_endpoint(line: RequestLine, record: RequestRecord) -> None:
-    if record.endpoint is not None:
-        line.endpoint = record.endpoint.name
-    failed = [each for each in record.attempts if each is not record.answered]
-    if failed:
-        line.failed_attempts = [
-            f"{each.endpoint.name}: {each.error or each.status or each.verdict}" for each in failed
-        ]
-
-
-def _add_decision(line: RequestLine, record: RequestRecord) -> None:
-    decision = record.decision
-    if decision is None:
-        return
-    line.routing_action = str(decision.action)
-    if decision.strategy:
-        line.routing_strategy = str(decision.strategy)
-        line.routing_reason = decision.reason
-    if decision.rule is not None:
-        line.rule = decision.rule.name
-
-
-def _add_usage(line: RequestLine, record: RequestRecord) -> None:
-    usage = record.usage
-    if usage is None:
-        return
-    line.input_tokens, line.output_tokens = usage.input_tokens, usage.output_tokens
-    line.total_tokens = record.total_tokens
-    speed = record.tokens_per_second
-    line.tokens_per_sec = None if speed is None else round(speed, 2)
+_BEFORE = frozenset({"level", "logger", "message", "method", "path"})
+_share_once = lru_cache(maxsize=2048)(_build_shared)
 
 
 def render_text(line: RequestLine) -> str:
     """A line for people: how it went first, then what else is known as `name=value`."""
+    own, shared = line
     parts = [
-        f"{line.time} {line.level:<7} {line.logger}: {line.message}: {line.method} {_bare(line.path)} "
-        f"{line.status or '-'} {line.duration_ms:g}ms request_id={_quote(line.request_id)}"
+        f"{own.time} {shared.before} {own.status or '-'} {own.duration_ms:g}ms request_id={_quote(own.request_id)}"
     ]
-    values = _take_named(astuple(line))
-    parts += [f"{name}={_show(value)}" for name, value in zip(_NAMED, values, strict=True) if value]
-    return " ".join(parts)
+    parts += [
+        f"{name}={value}" for name, value in zip(_NUMBERS, astuple(own)[_FIRST_NUMBER:], strict=False) if value
+    ]
+    if own.failed_attempts:
+        parts.append(f"failed_attempts={_quote(', '.join(own.failed_attempts))}")
+    return " ".join(parts) + shared.after
 
 
-def _show(value: Any) -> Any:
-    if type(value) is str:
-        return _bare(value)
-    return _bare(", ".join(value)) if type(value) is list else value
+_FIRST_NUMBER = OwnFields.__struct_fields__.index("ttft_ms")
+_NUMBERS = OwnFields.__struct_fields__[_FIRST_NUMBER:-1]
 
 
-_NAMED = tuple(
-    name
-    for name in RequestLine.__struct_fields__
-    if name not in {"time", "level", "logger", "message", "method", "path", "status", "duration_ms", "request_id"}
-)
-_take_named = itemgetter(*(RequestLine.__struct_fields__.index(name) for name in _NAMED))
+def render_json(line: RequestLine) -> str:
+    """A line as one JSON object."""
+    return f"{encode_json(line.own)[:-1]},{line.shared.members}"
+
+
 _ONE_WORD = re.compile(r"[!#-<>-~]+")
 _MOST_REMEMBERED = 300  # characters
 
@@ -182,25 +213,9 @@ def _quote(text: str) -> str:
     return text if _ONE_WORD.fullmatch(text) else encode_json(text)
 
 
-_quote_once = lru_cache(maxsize=2048)(_quote)
-
-
-def _bare(text: str) -> str:
-    """As `_quote`; paths and names come again and again."""
-    return _quote_once(text) if len(text) <= _MOST_REMEMBERED else _quote(text)
-
-
-_redact_once = lru_cache(maxsize=2048)(redact)
-
-
-def _clean(text: str) -> str:
-    """What a client wrote, without secrets and no longer than worth reading."""
-    return _redact_once(text) if len(text) <= _MOST_REMEMBERED else redact(text[:_LONGEST])
-
-
 def _render(record: RequestRecord) -> Line:
     line = build_line(record)
-    text = encode_json(line) if is_json() else render_text(line)
+    text = render_json(line) if is_json() else render_text(line)
     return Line(_LEVELS[record.outcome or Outcome.BROKEN], text, record.at + record.seconds)
 
 

@@ -91,7 +91,7 @@ def _amount(value: Any, scale: float) -> Value | None:
 
 
 def _is_amount(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+    return (type(value) is int or type(value) is float) and 0 <= value <= _LARGEST
 
 
 class Place(NamedTuple):
@@ -236,20 +236,16 @@ def _read(document: Mapping[str, Any] | None, places: Places) -> Values:
             if name in found:
                 continue
             value = top
-            for step in steps:
-                value = _step(value, step)
-            told = usable(value, scale)
-            if told is not None:
+            for step in steps:  # exact types: they come from JSON
+                if type(value) is dict:
+                    value = value.get(step)
+                elif type(value) is list and type(step) is int and step < len(value):
+                    value = value[step]
+                else:
+                    value = None
+            if value is not None and (told := usable(value, scale)) is not None:
                 found[name] = told
     return found
-
-
-def _step(value: Any, step: str | int) -> Any:
-    if isinstance(value, dict):
-        return value.get(step)
-    if isinstance(value, list) and isinstance(step, int) and step < len(value):
-        return value[step]
-    return None
 
 
 def _complete(found: Values) -> Values:

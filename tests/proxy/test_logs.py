@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,8 +18,8 @@ from django.core.exceptions import ImproperlyConfigured
 from endpoints.conf import Conf
 from olla_site import request_lines
 from olla_site.log_file import SharedRotatingFile
-from olla_site.log_lines import JsonFormatter, TextFormatter, encode_json
-from olla_site.request_lines import build_line, render_text
+from olla_site.log_lines import JsonFormatter, TextFormatter
+from olla_site.request_lines import build_line, render_json, render_text
 from olla_site.settings import env_choice, env_number
 from olla_site.startup_facts import Facts, find_unsafe, read_facts
 from proxy.finished import unsubscribe
@@ -42,6 +44,11 @@ def make_record(**changes) -> RequestRecord:
     return record
 
 
+def read_line(record: RequestRecord) -> dict[str, Any]:
+    """The fields of a record's line."""
+    return json.loads(render_json(build_line(record)))
+
+
 class TestLine:
     def test_it_tells_who_asked_what_and_who_answered(self):
         tried, answered = (
@@ -52,11 +59,31 @@ class TestLine:
             model="Fast", sent_model="llama3:8b", attempts=[tried, answered], answered=answered, stream=True,
             first_byte=0.05, request_bytes=10, response_bytes=20, queue_wait=0.002,
         )  # fmt: skip
-        line = build_line(record)
-        assert (line.level, line.message, line.status) == ("INFO", "request completed", 200)
-        assert (line.endpoint, line.model, line.provider_model) == ("gpu", "Fast", "llama3:8b")
-        assert (line.attempts, line.failed_attempts) == (2, ["dead: refused"])
-        assert (line.duration_ms, line.ttft_ms, line.queue_wait_ms) == (250.0, 50.0, 2.0)
+        line = read_line(record)
+        assert (line["level"], line["message"], line["status"]) == ("INFO", "request completed", 200)
+        assert (line["endpoint"], line["model"], line["provider_model"]) == ("gpu", "Fast", "llama3:8b")
+        assert (line["attempts"], line["failed_attempts"]) == (2, ["dead: refused"])
+        assert (line["duration_ms"], line["ttft_ms"], line["queue_wait_ms"]) == (250.0, 50.0, 2.0)
+
+    def test_its_text_tells_the_same_as_its_json(self):
+        tried, answered = (
+            AttemptNote(make_endpoint("dead"), 10.0, error="refused"),
+            AttemptNote(make_endpoint("gpu"), 10.1),
+        )
+        record = make_record(
+            model="Fast", sent_model="llama3:8b", attempts=[tried, answered], answered=answered, stream=True,
+            first_byte=0.05, request_bytes=10, response_bytes=20, queue_wait=0.002, mode="translation",
+            sticky="hit", client_key="team",
+        )  # fmt: skip
+        record.note_usage(7, 9, 16, 3.5)
+        head, _, named = render_text(build_line(record)).partition(" request_id=")
+        fields = {"request_id", *re.findall(r" (\w+)=", named)}
+        shown = {"time", "level", "logger", "message", "method", "path", "status", "duration_ms"}
+        assert fields | shown == read_line(record).keys()
+        assert head == (
+            "2025-06-15T15:06:40.250Z INFO    proxy.requests: request completed: "
+            "POST /olla/openai/v1/chat/completions 200 250ms"
+        )
 
     @pytest.mark.parametrize(("changes", "level", "message"), [
         ({}, "INFO", "request completed"),
@@ -65,14 +92,15 @@ class TestLine:
         ({"status": 503, "answer_status": 503}, "ERROR", "request failed"),
     ])  # fmt: skip
     def test_its_level_says_how_it_went(self, changes, level, message):
-        line = build_line(make_record(**changes))
-        assert (line.level, line.message) == (level, message)
+        line = read_line(make_record(**changes))
+        assert (line["level"], line["message"]) == (level, message)
 
     def test_it_shows_no_secret_a_client_puts_where_none_belongs(self):
         record = make_record(path=f"/olla/openai/v1/x?token={QUERY}", model=OPENAI_KEY, request_id=OPENAI_KEY)
         line = build_line(record)
-        assert QUERY not in render_text(line)
-        assert OPENAI_KEY not in render_text(line)
+        for text in (render_text(line), render_json(line)):
+            assert QUERY not in text
+            assert OPENAI_KEY not in text
 
     def test_a_client_cannot_forge_a_field_or_a_line(self):
         text = render_text(build_line(make_record(model='m" endpoint=mine\nINFO: all is well', path="/a b\n=c")))
@@ -81,7 +109,7 @@ class TestLine:
 
     def test_it_takes_names_that_are_no_unicode(self):
         record = make_record(model="\udcff", path="/\udcff")
-        assert "?" in json.loads(encode_json(build_line(record)))["model"]
+        assert "?" in read_line(record)["model"]
 
 
 class TestFormatters:
@@ -290,5 +318,9 @@ async def test_it_writes_a_line_at_the_end_of_a_forwarded_request(proxy, lines):
 
 def test_the_log_pages_name_every_field():
     page = (Path(__file__).parent.parent.parent / "docs" / "observability.md").read_text()
-    missing = [name for name in request_lines.RequestLine.__struct_fields__ if f"`{name}`" not in page]
+    missing = [
+        name
+        for name in (*request_lines.OwnFields.__struct_fields__, *request_lines.SharedFields.__struct_fields__)
+        if f"`{name}`" not in page
+    ]
     assert missing == []
