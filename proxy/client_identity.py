@@ -20,12 +20,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Networks = tuple[Network, ...]
 
 # Written by proxies. A request that carries any of them was not made by this machine's own user.
-_TOLD_BY_PROXIES = frozenset({
-    b"forwarded", b"via", b"x-real-ip", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host",
-    b"x-forwarded-port", b"x-forwarded-server", b"x-forwarded-prefix", b"x-forwarded-ssl", b"x-forwarded-scheme",
-})  # fmt: skip
+_TOLD_BY_PROXIES = frozenset({b"forwarded", b"via", b"x-real-ip"})
 _FAMILY = b"x-forwarded-"
-_OF_INTEREST = _TOLD_BY_PROXIES | {b"host"}
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 # One `name=value` of a Forwarded element; a quoted value may hold commas and semicolons.
 _PAIR = re.compile(r'\s*([\w!#$%&\'*+.^`|~-]+)=("(?:[^"\\]|\\.)*"|[^",;\s]*)\s*')
@@ -76,20 +72,17 @@ def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks
     """
     raw_host, told = b"", False
     for name, value in headers:
-        if name in _OF_INTEREST:
-            if name == b"host":
-                raw_host = raw_host or value
-            else:
-                told = True
-        elif name.startswith(_FAMILY):
-            told = True  # whatever it tells: nobody writes it but a proxy
+        if name == b"host":
+            raw_host = raw_host or value
+        elif name in _TOLD_BY_PROXIES or name.startswith(_FAMILY):
+            told = True
     host, peer = raw_host.decode("latin-1"), plain_address(peer) or peer
     scheme = _SCHEMES.get(scheme, scheme)
     if not told:
         return ClientIdentity(peer, scheme, host, _is_loopback(peer), False, peer, True)
     if not _is_in(peer, networks):
         return ClientIdentity(peer, scheme, host, False, False, peer)
-    hops = _read_told([pair for pair in headers if pair[0] in _OF_INTEREST])
+    hops = _read_told([pair for pair in headers if _is_told(pair[0])])
     address, place = _walk(peer, hops.addresses, networks)
     return ClientIdentity(
         address=address,
@@ -102,6 +95,11 @@ def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks
     )
 
 
+def _is_told(name: bytes) -> bool:
+    """Whether a header is one that proxies write, whatever it tells."""
+    return name in _TOLD_BY_PROXIES or name.startswith(_FAMILY)
+
+
 def rewrite_scope(scope: dict[str, Any], identity: ClientIdentity) -> dict[str, Any]:
     """The ASGI scope as if the client had connected by itself, for code that believes its scope (Django's pages).
 
@@ -110,7 +108,7 @@ def rewrite_scope(scope: dict[str, Any], identity: ClientIdentity) -> dict[str, 
     """
     if not identity.via_proxy:
         return scope
-    headers = [pair for pair in scope["headers"] if pair[0] not in _OF_INTEREST]
+    headers = [pair for pair in scope["headers"] if pair[0] != b"host" and not _is_told(pair[0])]
     headers.insert(0, (b"host", identity.host.encode("latin-1", "replace")))
     if not identity.is_known:
         headers.append((b"forwarded", b"for=unknown"))

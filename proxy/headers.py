@@ -31,6 +31,7 @@ _NOT_UPSTREAM = HOP_BY_HOP | {
     b"x-http-method-override", b"x-http-method", b"x-method-override",
 }  # fmt: skip
 _NOT_UPSTREAM_STARTS = (b"sec-", b"access-control-request-", b"x-olla-")
+_MOST_NAMES = 256
 # Whose account a key is used for: of no meaning, or harm, beside another key.
 _ACCOUNT_HEADERS = frozenset({b"openai-organization", b"openai-project"})
 # A backend's page must never act as this site, whose origin the admin shares.
@@ -126,6 +127,14 @@ class HeaderPlan:
     own: RawHeaders = field(repr=False)  # the endpoint's, in the clear
     own_names: frozenset[bytes]
     withheld: frozenset[bytes]  # names of the client's that do not cross
+    known: dict[bytes, bool] = field(default_factory=dict, repr=False)  # names seen before: whether they cross
+
+    def crosses(self, name: bytes) -> bool:
+        """Whether a header of the client's goes to the endpoint, as far as its name tells."""
+        passes = not (name in self.withheld or b"_" in name or name.startswith(_NOT_UPSTREAM_STARTS))
+        if len(self.known) < _MOST_NAMES:
+            self.known[name] = passes
+        return passes
 
 
 def plan_headers(endpoint: EndpointRecord, prefix: str) -> HeaderPlan:
@@ -142,17 +151,21 @@ def build_upstream_headers(
     inbound: Inbound, plan: HeaderPlan, body_length: int, via: bytes, product: bytes
 ) -> RawHeaders:
     """The exact header list of one attempt. `via` is our Via entry, `product` the X-Proxied-By value."""
-    dropped, withheld = named_in_connection(inbound.headers), plan.withheld
+    dropped, known = named_in_connection(inbound.headers), plan.known
     headers: RawHeaders = [plan.host]
     vias, forwarded = [], []
     for pair in inbound.headers:
         name = pair[0]
-        if name == b"via":
+        crosses = known.get(name)
+        if crosses is None:
+            crosses = plan.crosses(name)
+        if crosses:
+            if name not in dropped:
+                headers.append(pair)
+        elif name == b"via":
             vias.append(pair[1])
         elif name == b"x-forwarded-for":
             forwarded.append(pair[1])
-        elif not (name in withheld or name in dropped or b"_" in name or name.startswith(_NOT_UPSTREAM_STARTS)):
-            headers.append(pair)
     if body_length or inbound.method in ("POST", "PUT", "PATCH"):
         headers.append((b"Content-Length", b"%d" % body_length))
     ours = _forwarding_headers(inbound, forwarded)
