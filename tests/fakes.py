@@ -493,6 +493,14 @@ class ScriptedBackend:
             seen = f"{self.connections} connections, {len(self.requests)} requests, {self.closed} closed"
             raise AssertionError(f"waited {within} s for {what}; saw {seen}") from None
 
+    def forget(self) -> None:
+        """Drop what is kept of the past: requests and connections that have ended."""
+        self.requests.clear()
+        ended = {conn for conn in self.conns if conn.gone.is_set()}
+        self.conns = [conn for conn in self.conns if conn not in ended]
+        self.closed -= len(ended)
+        self._tasks = {conn: task for conn, task in self._tasks.items() if conn not in ended}
+
     async def __aenter__(self) -> ScriptedBackend:
         loop = asyncio.get_running_loop()
         sock = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET, socket.SOCK_STREAM)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -13,31 +12,47 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.seed import seed_database
-from tests.e2e.wire import UNLIMITED, Wire, ask, asking, assert_calm, nothing_open
+from tests.e2e.wire import UNLIMITED, Wire, ask, asking, assert_calm, nothing_open, trickling
 from tests.fakes import Conn, Cut, Piece, Reply, Script, ScriptedBackend, sse_reply
 from tests.live import LiveServer
 
 CHAT = "/olla/openai/v1/chat/completions"
 FIELDS = {"model": "m", "stream": True}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+# A backend that keeps no connection spares the test the time until the server drops idle ones.
+ONCE = (b"Connection", b"close")
 FIRST = b"data: 1\n\n"
 MEGABYTE = 1024 * 1024
 
 
-@pytest.fixture(scope="module")
-def port() -> int:
-    """A port that the tests' backends take in turn."""
+def _free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[LiveServer]:
-    """A server before one endpoint."""
+def port() -> int:
+    """A port that the tests' backends take in turn."""
+    return _free_port()
+
+
+@pytest.fixture(scope="module")
+def hasty_port() -> int:
+    """The same for an endpoint that is given up after half a second of silence."""
+    return _free_port()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, port: int, hasty_port: int) -> Iterator[LiveServer]:
+    """A server before one endpoint, and a hasty one of another kind."""
     data_dir: Path = tmp_path_factory.mktemp("wire")
-    url = f"http://127.0.0.1:{port}"
-    seed_database(data_dir, [{"name": "one", "url": url, "kind": "openai-compatible", "models": ["m"]}])
+    one, hasty = (f"http://127.0.0.1:{each}" for each in (port, hasty_port))
+    rows = [
+        {"name": "one", "url": one, "kind": "openai-compatible", "models": ["m"]},
+        {"name": "hasty", "url": hasty, "kind": "ollama", "models": ["m"], "columns": {"idle_timeout": 0.5}},
+    ]
+    seed_database(data_dir, rows)
     env = {**UNLIMITED, "OLLA_BREAKER_THRESHOLD": "0", "OLLA_SNAPSHOT_INTERVAL": "0.1"}
     with LiveServer(data_dir=data_dir, env=env) as live_server:
         yield live_server
@@ -64,7 +79,7 @@ async def test_it_starts_256_streams_to_one_backend_at_once(server: LiveServer, 
     async def script(conn: Conn) -> None:
         request = await conn.request()
         assert request is not None
-        conn.write(HEAD % b"text/event-stream" + chunk(FIRST))
+        conn.write(HEAD % b"text/event-stream\r\nConnection: close" + chunk(FIRST))
         await gate.wait()
         mine = b"data: %d\n\n" % request.json()["ticket"]
         conn.write(chunk(mine) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
@@ -152,17 +167,12 @@ async def test_it_cuts_the_connection_of_any_other_broken_body(
         assert await wire.at_end()
 
 
-async def test_it_tells_an_idle_timeout_in_the_stream(tmp_path: Path) -> None:
-    silent = sse_reply(["1", "2"], gap=3600)
-    async with ScriptedBackend(silent) as backend:
-        seed_database(tmp_path, [{"name": "o", "url": backend.url, "kind": "openai-compatible", "models": ["m"]}])
-        with LiveServer(data_dir=tmp_path, env={**UNLIMITED, "OLLA_IDLE_TIMEOUT": "0.5"}) as server:
-            wire = await ask(server, CHAT, FIELDS)
-            assert wire.finished
-            event = json.loads(wire.body.removeprefix(FIRST).removeprefix(b"data: "))
-            assert event["error"]["code"] == "upstream_timeout"
-            await nothing_open(server, {backend.port})
-            assert_calm(server)
+async def test_it_tells_an_idle_timeout_in_the_stream(server: LiveServer, hasty_port: int) -> None:
+    async with backend_of(server, hasty_port, sse_reply(["1", "2"], gap=3600)):
+        wire = await ask(server, "/olla/ollama/v1/chat/completions", FIELDS)
+        assert wire.finished
+        event = json.loads(wire.body.removeprefix(FIRST).removeprefix(b"data: "))
+        assert event["error"]["code"] == "upstream_timeout"
 
 
 def resident(pid: int) -> int:
@@ -170,37 +180,46 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
-async def test_a_slow_reader_holds_up_its_backend_and_nobody_else(
-    server: LiveServer, port: int, long_form: bool
+SLOWLY_READ = {
+    "application/json": (b'{"texts": [', b'"' + b"x" * 65000 + b'",', b"null]}"),
+    "text/event-stream": (FIRST, b"data: " + b"x" * 65000 + b"\n\n", b"data: [DONE]\n\n"),
+    "application/x-ndjson": (b"{}\n", b'{"response": "' + b"x" * 65000 + b'"}\n', b'{"done": true}\n'),
+}
+
+
+@pytest.mark.parametrize("media", SLOWLY_READ)
+async def test_a_client_that_reads_a_byte_at_a_time_holds_up_its_backend_and_nobody_else(
+    server: LiveServer, port: int, media: str, long_form: bool
 ) -> None:
-    """It is read a little at a time; the rest waits at the backend, not in memory here."""
-    block = bytes(range(256)) * 256
-    count = (200 if long_form else 60) * 16
+    """The rest waits at the backend, not in memory here; and the client gets all of it in the end."""
+    first, block, last = SLOWLY_READ[media]
+    count = (200 if long_form else 24) * 16
     sent = 0
 
-    def blocks() -> Iterator[Piece]:
+    def pieces() -> Iterator[Piece]:
         nonlocal sent
+        yield first
         for _ in range(count):
             sent += len(block)
             yield block
+        yield last
 
-    kind = [(b"Content-Type", b"audio/wav")]
-    slow, quick = Reply(headers=kind, chunks=blocks()), Reply(body=b"{}")
-    script: Script = {"/v1/chat/completions": slow, "/v1/embeddings": quick}
-    async with backend_of(server, port, script), asking(server, CHAT, FIELDS) as wire:
-        assert await wire.read_head() == 200
+    slow = Reply(headers=[(b"Content-Type", media.encode()), ONCE], chunks=pieces())
+    script: Script = {"/v1/chat/completions": slow, "/v1/embeddings": Reply(headers=[ONCE], body=b"{}")}
+    async with backend_of(server, port, script) as backend, trickling(server, CHAT, FIELDS) as client:
         before = resident(server.pid)
-        for _ in range(40):
-            await wire.read_until(len(wire.body) + 1)
+        for _ in range(60 if long_form else 10):
+            await client.read(1)
             assert (await ask(server, "/olla/openai/v1/embeddings", {"model": "m", "input": "x"})).status == 200
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(1 if long_form else 0.05)
             # What is on its way is in the sockets' buffers, whose size is the system's affair.
-            assert sent - len(wire.body) < 20 * MEGABYTE
-        assert len(wire.body) < count * len(block)
+            assert sent < 20 * MEGABYTE
         assert resident(server.pid) - before < 10 * MEGABYTE
-        await wire.read_until(1 << 60)
-        assert wire.finished
-        assert hashlib.sha256(wire.body).digest() == hashlib.sha256(block * count).digest()
+        async with asyncio.timeout(60):
+            while not client.finished:
+                await client.read(MEGABYTE)
+        assert client.body == first + block * count + last
+        assert [each.path for each in backend.requests].count("/v1/chat/completions") == 1
 
 
 async def test_it_frees_the_backend_of_a_slow_reader_who_leaves(server: LiveServer, port: int) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import httptools
 
 from tests.live import LiveServer
 
@@ -76,17 +79,57 @@ class Wire:
         self.finished = chunk == b"\r\n"
 
 
+def _build_post(path: str, fields: dict[str, Any]) -> bytes:
+    body = json.dumps(fields).encode()
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
 @asynccontextmanager
 async def asking(server: LiveServer, path: str, fields: dict[str, Any]) -> AsyncIterator[Wire]:
     """A POST of JSON, sent; the connection is dropped at the end of the block."""
     reader, writer = await asyncio.open_connection(server.host, server.port)
     try:
-        body = json.dumps(fields).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
+        writer.write(_build_post(path, fields))
         yield Wire(reader, writer)
     finally:
         writer.transport.abort()
+
+
+class Trickle:
+    """An answer whose client takes as many bytes from its socket as it is told to, and buffers next to none."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.body = bytearray()
+        self.finished = False
+        self._sock = sock
+        self._parser = httptools.HttpResponseParser(self)
+
+    async def read(self, size: int) -> None:
+        """Take up to `size` bytes, of the framing or of the body. Raises EOFError at the connection's end."""
+        data = await asyncio.get_running_loop().sock_recv(self._sock, size)
+        if not data:
+            raise EOFError
+        self._parser.feed_data(data)
+
+    def on_body(self, data: bytes) -> None:
+        """For the parser."""
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        """For the parser."""
+        self.finished = True
+
+
+@asynccontextmanager
+async def trickling(server: LiveServer, path: str, fields: dict[str, Any]) -> AsyncIterator[Trickle]:
+    """A POST of JSON, sent from a socket with a small receive buffer."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, (server.host, server.port))
+        await loop.sock_sendall(sock, _build_post(path, fields))
+        yield Trickle(sock)
 
 
 async def ask(server: LiveServer, path: str, fields: dict[str, Any]) -> Wire:
