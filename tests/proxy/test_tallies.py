@@ -22,6 +22,7 @@ from proxy.journal import Journal
 from proxy.live import Live, live
 from proxy.models import RequestLog
 from proxy.record import AttemptNote, Outcome, RequestRecord
+from proxy.roll_ups import totals
 from proxy.status.metric_sheet import write_metrics
 from proxy.status.metrics import build_metrics
 from proxy.status.model_stats import build_model_stats
@@ -283,6 +284,7 @@ async def test_it_counts_the_same_everywhere(proxy, run):
     check_line_and_limits(run, system, samples)
     check_log(run)
     check_rows(run)
+    check_sums(run, await sync_to_async(totals)())
 
 
 def check_totals(run, system, samples):
@@ -305,6 +307,10 @@ def check_totals(run, system, samples):
             assert samples.get(key, 0) == wanted
         assert samples["olla_request_duration_seconds_count", (("provider", provider),)] == run.count(path=path)
     assert samples["olla_total_traffic_bytes", ()] == run.body_bytes
+    good = run.count(outcome=Outcome.SUCCESS)
+    assert system["success_rate"] == f"{100 * good / (good + failed):.1f}%"
+    assert samples["olla_success_rate_percent", ()] == pytest.approx(100 * good / (good + failed))
+    assert samples["olla_hang_ups_total", ()] == run.count(outcome=Outcome.CLIENT_GONE)
     for reason in ("status_503", "nothing_received"):
         wanted = sum(number for name, number in run.acts.items()
                      for tried in ACTS[name].attempts[:-1] if tried.cause == reason)  # fmt: skip
@@ -322,14 +328,42 @@ def check_models(run, stats, samples):
         assert samples["olla_model_requests_total", (("model", name),)] == sum(mine.values())
         for field, outcomes in fields.items():
             assert row[field] == sum(mine[key] for key in mine if ACTS[key].outcome in outcomes), (name, field)
+        found = sum(number for key, number in mine.items() if ACTS[key].attempts)
+        assert (row["routing_hits"], row["routing_misses"]) == (found, sum(mine.values()) - found), name
+        assert samples["olla_model_routing_hits_total", (("model", name),)] == found
+        for side, at in {"input": 0, "output": 1}.items():
+            told = sum(number * tokens_of(ACTS[key])[at] for key, number in mine.items())
+            assert row[f"{side}_tokens"] == told, (name, side)
+            assert samples["olla_tokens_total", (("direction", side), ("model", name))] == told
     unnamed = sum(number for name, number in run.acts.items() if not named(ACTS[name]))  # refused unread
-    assert stats["summary"]["total_requests"] == run.acts.total() - unnamed
+    assert (
+        stats["summary"]["total_requests"]
+        == run.acts.total() - unnamed
+        == samples["olla_models_requests_total", ()]
+    )
+
+
+def tokens_of(act):
+    """What a backend counts of one request: input, output."""
+    if act.outcome is not Outcome.SUCCESS or act.stream:
+        return (0, 0)
+    return (5, 2) if act.mode == "passthrough" else (7, 3)
 
 
 def check_endpoints(run, rows, samples):
+    answered: Counter[str] = Counter()
+    for name, exchange in run.told.values():
+        if is_answered(ACTS[name]):
+            answered[ACTS[name].attempts[-1].endpoint] += len(exchange.body)
     for row in rows:
+        family, here = "olla_model_endpoint_requests_total", ("endpoint", row["name"])
+        pairs = [value for (name, labels), value in samples.items() if name == family and here in labels]
+        assert sum(pairs) == row["request_count"]
         at = {"endpoint": row["name"], "endpoint_id": row["id"]}
         assert row["request_count"] == run.attempts(endpoint=row["name"])
+        traffic = tuple(sorted(at.items()))
+        # The parser ends every counter so; the text has the reference's name.
+        assert samples["olla_endpoint_traffic_bytes_total", traffic] == answered[row["name"]]
         assert row["hang_ups"] == run.attempts(endpoint=row["name"], outcome="client_gone")
         assert row["failures"] == run.attempts(endpoint=row["name"], outcome="failure")
         for outcome in ("success", "failure", "rejected", "client_gone"):
@@ -375,6 +409,7 @@ def check_line_and_limits(run, system, samples):
     answered = sum(number for name, number in run.acts.items() if is_answered(ACTS[name]))
     assert samples["olla_time_to_first_byte_seconds_count", ()] == answered
     assert samples["olla_streams_total", ()] == run.count(stream=True)
+    assert samples["olla_overhead_seconds_count", ()] == answered
 
 
 def is_answered(act):
@@ -397,6 +432,17 @@ def check_log(run):
         assert sum(getattr(row, field) or 0 for row in run.log) == sum(
             getattr(tally, field) for tally in tallies.models.values()
         ), side
+
+
+def check_sums(run, sums):
+    """What outlives the process."""
+    assert (sums.requests, sums.attempts) == (run.acts.total(), run.attempts())
+    assert (sums.streams, sums.response_bytes) == (run.count(stream=True), run.body_bytes)
+    by_outcome = [sums.successes, sums.backend_errors, sums.rejected, sums.broken, sums.clients_gone]
+    outcomes = (Outcome.SUCCESS, Outcome.BACKEND_ERROR, Outcome.REJECTED, Outcome.BROKEN, Outcome.CLIENT_GONE)
+    assert by_outcome == [run.count(outcome=each) for each in outcomes]
+    told = [sum(number * tokens_of(ACTS[name])[at] for name, number in run.acts.items()) for at in (0, 1)]
+    assert [sums.input_tokens, sums.output_tokens] == told
 
 
 def check_rows(run):
