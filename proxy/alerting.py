@@ -9,6 +9,7 @@ from endpoints import loading, tasks
 from endpoints.alerts.judging import AlertKind, Fact
 from endpoints.alerts.watching import Watcher
 from endpoints.conf import conf
+from endpoints.health import OperatorState
 from proxy.journal import JournalState, journal_state
 from proxy.live import live
 
@@ -23,13 +24,13 @@ class WebFacts:
 
     def look(self, now: float) -> list[Fact]:
         """The facts of this moment (`now`: seconds since the epoch)."""
-        return [*self._breakers(), self._request_log(), *self._prober(now)]
+        return [*self._breakers(now), self._request_log(), *self._prober(now)]
 
     def settle(self) -> None:
         """What was seen has been judged. Rows are dropped while the database is away, when nothing can be."""
         self._told_dropped = self._seen_dropped
 
-    def _breakers(self) -> list[Fact]:
+    def _breakers(self, now: float) -> list[Fact]:
         """Occurrences: another process may have a breaker of its own closed."""
         snapshot = loading.current()
         closed = live.breaker.closed_ways(time.monotonic())
@@ -39,6 +40,7 @@ class WebFacts:
                 endpoint.name,
                 True,
                 f"The breaker of endpoint {endpoint.name} is open: it failed again and again.",
+                muted=endpoint.state_at(now) is not OperatorState.ACTIVE,
                 lasts=False,
             )
             for endpoint in (snapshot.by_id.get(each) for each in closed)

@@ -35,7 +35,11 @@ async def test_it_sees_a_breaker_that_opened(proxy):
         assert ticket is not None
         live.breaker.fail(ticket, time.monotonic())
     [fact] = facts_of(AlertKind.BREAKER)
-    assert (fact.subject, fact.is_bad, fact.lasts) == ("gpu", True, False)
+    assert (fact.subject, fact.is_bad, fact.lasts, fact.muted) == ("gpu", True, False, False)
+    endpoint.state = "maintenance"
+    await endpoint.asave()
+    await proxy.refresh()
+    assert [each.muted for each in facts_of(AlertKind.BREAKER)] == [True]
 
 
 async def test_it_sees_a_prober_that_is_silent_only_while_the_database_can_be_read(proxy):
