@@ -15,7 +15,7 @@ from endpoints.conf import conf
 from endpoints.facts import kind_of
 from endpoints.health import OperatorState
 from endpoints.lookup import own_address_test, resolve_hosts
-from endpoints.models import BACKEND_TYPES, Endpoint
+from endpoints.models import Endpoint, backend_types
 from endpoints.profiles import PROFILES, parse_backend_type, profile_for
 from endpoints.records import endpoint_limits
 from endpoints.rule_review import tidy_tags
@@ -133,7 +133,7 @@ class EndpointForm(_ModelForm):
 
     backend_type = BackendTypeField(
         label="Type",
-        choices=BACKEND_TYPES,
+        choices=backend_types,
         initial="auto",
         help_text="What kind of server it is. Detect automatically asks it.",
         error_messages={"invalid_choice": f"Unknown type. Known are: auto, {', '.join(PROFILES)}."},

@@ -90,7 +90,9 @@ _CAPABILITY_WORDS: dict[Capability, tuple[str, ...]] = {
     Capability.CHAT: (
         "chat", "completion", "completions", "text-generation", "completion-chat", "chat-completion",
     ),
-    Capability.EMBEDDINGS: ("embedding", "embeddings", "embed", "text-embedding", "feature-extraction"),
+    Capability.EMBEDDINGS: (
+        "embedding", "embeddings", "embed", "text-embedding", "feature-extraction", "vector-search",
+    ),
     Capability.RERANK: ("rerank", "reranking", "reranker"),
     Capability.VISION: (
         "vision", "multimodal", "image-text-to-text", "image-understanding", "vision-understanding",

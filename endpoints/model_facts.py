@@ -37,12 +37,12 @@ class ModelFacts:
 def merge_facts(models: tuple[ListedModel, ...]) -> ModelFacts:
     """The facts of a model from its listings, best first; there is at least one."""
     family, variant = _merge_family(models)
-    size = normalize_size(_first(models, "parameter_size"))
+    size = _first(models, "parameter_size")
     able = {each for model in models for each in tell_capabilities(model)}
     return ModelFacts(
         family=family,
         variant=variant,
-        parameter_size=size,
+        parameter_size=normalize_size(size),
         parameter_count=parse_count(size),
         quantization=normalize_quantization(_first(models, "quantization")),
         file_format=_first(models, "file_format"),

@@ -84,6 +84,8 @@ def _read_entries(document: Any, key: str) -> list[Any]:
 
 def decode_json(body: bytes) -> Any:
     """The JSON value of `body`. Raises ModelListError for anything else, absurd nesting included."""
+    if not body or body.isspace():
+        raise ModelListError("The answer is empty.")
     try:
         return msgspec.json.decode(body.removeprefix(BOM))
     except (ValueError, RecursionError) as error:

@@ -77,7 +77,11 @@ class AnthropicMode(models.TextChoices):
     TRANSLATE = "translate", "Translated to OpenAI's API"
 
 
-BACKEND_TYPES = [(AUTO, "Detect automatically"), *((p.name, p.title) for p in PROFILES.values())]
+def backend_types() -> list[tuple[str, str]]:
+    """Every kind by name and title; a function, so that a new kind is no change of the table."""
+    return [(AUTO, "Detect automatically"), *((p.name, p.title) for p in PROFILES.values())]
+
+
 STATES = [(state.value, state.value.capitalize()) for state in OperatorState]
 STATUSES = [(status.value, status.value.replace("_", " ")) for status in Status]
 _positive = [MinValueValidator(0.001)]
@@ -91,7 +95,7 @@ class Endpoint(RoutedModel):
     url = models.CharField(
         "URL", max_length=500, help_text="For example http://gpu-1:11434. No user name or password in it."
     )
-    backend_type = models.CharField("type", max_length=40, choices=BACKEND_TYPES, default=AUTO)
+    backend_type = models.CharField("type", max_length=40, choices=backend_types, default=AUTO)
     state = models.CharField(
         max_length=20, choices=STATES, default=OperatorState.ACTIVE.value,
         help_text="Draining, maintenance: no new requests, open ones finish, still probed. Disabled: not probed.",

@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 
 _COUNT = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([bmBM]?)\s*")
+_TENTHS = re.compile("0\\.[1-9][bB]")
 _MILLION, _BILLION = 10**6, 10**9
 _SIZE_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
@@ -63,6 +64,8 @@ def _shorten(value: float) -> str:
 @lru_cache(maxsize=2048)
 def normalize_size(text: str) -> str:
     """A parameter size in one spelling (`7B` and `7` are `7b`); a text that is none stays as it is."""
+    if _TENTHS.fullmatch(text):  # half a billion is known as 0.5b, not as 500m
+        return text.lower()
     count = parse_count(text)
     return write_count(count) if count else text
 

@@ -5,6 +5,7 @@ import django.db.models.deletion
 import django.db.models.functions.text
 import django.utils.timezone
 import endpoints.fields
+import endpoints.models
 from django.db import migrations, models
 
 
@@ -48,7 +49,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(help_text='Shown in X-Olla-Endpoint, logs and pages.', max_length=100, unique=True)),
                 ('url', models.CharField(help_text='For example http://gpu-1:11434. No user name or password in it.', max_length=500, verbose_name='URL')),
-                ('backend_type', models.CharField(choices=[('auto', 'Detect automatically'), ('ollama', 'Ollama'), ('lm-studio', 'LM Studio'), ('openai-compatible', 'OpenAI-compatible'), ('openai', 'OpenAI'), ('vllm', 'vLLM'), ('vllm-mlx', 'vLLM-MLX'), ('sglang', 'SGLang'), ('litellm', 'LiteLLM'), ('llamacpp', 'llama.cpp'), ('lemonade', 'Lemonade'), ('lmdeploy', 'LMDeploy'), ('omlx', 'oMLX'), ('docker-model-runner', 'Docker Model Runner')], default='auto', max_length=40, verbose_name='type')),
+                ('backend_type', models.CharField(choices=endpoints.models.backend_types, default='auto', max_length=40, verbose_name='type')),
                 ('state', models.CharField(choices=[('active', 'Active'), ('draining', 'Draining'), ('disabled', 'Disabled'), ('maintenance', 'Maintenance')], default='active', help_text='Draining, maintenance: no new requests, open ones finish, still probed. Disabled: not probed.', max_length=20)),
                 ('drain_then_disable', models.BooleanField(default=False, help_text='While draining: disable it once its last request has ended.', verbose_name='disable when drained')),
                 ('maintenance_from', models.DateTimeField(blank=True, help_text='An active endpoint gets no new requests from then on; empty is from now.', null=True)),

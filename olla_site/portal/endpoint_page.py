@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from endpoints import loading
+from endpoints.models import EndpointHealth
 from endpoints.operations import prober_state
 from endpoints.snapshot import EndpointRecord
 from olla_site.portal.access import page
@@ -17,6 +18,7 @@ from olla_site.portal.picture import draw_row, read_probes
 from olla_site.portal.tally import STEP, STEPS, Scope
 
 MODELS_SHOWN = 500
+_OF_DISCOVERY = ("models_checked", "models_error", "models_note")
 
 
 def find_endpoint(pk: int) -> EndpointRecord:
@@ -41,6 +43,7 @@ def endpoint(request: HttpRequest, pk: int) -> HttpResponse:
         "prober": prober,
         "models": sorted(record.models, key=lambda model: model.name.lower())[:MODELS_SHOWN],
         "models_left_out": max(0, len(record.models) - MODELS_SHOWN),
+        "discovery": EndpointHealth.objects.filter(pk=pk).values(*_OF_DISCOVERY).first(),
         "errors": list(reversed(list(scope.errors))),
         "changes": list(reversed(list(activity.changes.get(pk, ())))),
         "may_edit": request.user.is_staff and request.user.has_perm("endpoints.change_endpoint"),

@@ -107,7 +107,12 @@ def test_the_openai_client_retrieves_models_of_every_kind(kind: str, client: ope
         assert client.models.retrieve(model["name"]).id == model["name"]
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if FIXTURES[k]["chat"]["path"] == "/v1/chat/completions"])
+def test_the_openai_client_chats_with_ollamas_models(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model=OLLAMA_MODEL, messages=SKY)
+    assert "wavelengths" in (answer.choices[0].message.content or "")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "ollama"])
 def test_the_openai_client_chats_with_every_kind(kind: str, fleet: Fleet, client: openai.OpenAI) -> None:
     chat = FIXTURES[kind]["chat"]
     raw = client.chat.completions.with_raw_response.create(model=chat["model"], messages=SKY)

@@ -9,6 +9,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from endpoints.models import Endpoint, EndpointHealth
 from olla_site.portal.endpoint_actions import ASKS, WISHES
@@ -75,6 +76,28 @@ def test_it_shows_hostile_names_inert(operator):
         text = operator.get(address).content.decode()
         assert "<script>alert" not in text
         assert "<img src=x" not in text
+
+
+@pytest.mark.parametrize(
+    ("columns", "said", "models"),
+    [
+        (
+            {"models_error": "The model list is larger than 10 MiB."},
+            "cannot be read: The model list is larger",
+            (),
+        ),
+        ({"models_error": "HTTP 500."}, "HTTP 500. These are the models it had before.", ("m",)),
+        ({"models_note": "Left out of the list: 1 repeated."}, "Left out of the list: 1 repeated.", ("m",)),
+        ({}, "It lists none.", ()),
+        ({"models_checked": None}, "None known. They are read when it is well.", ()),
+    ],
+)
+def test_it_says_what_became_of_the_model_list(viewer, columns, said, models):
+    row = endpoint("gpu-1", *models)
+    EndpointHealth.objects.filter(pk=row.pk).update(**{"models_checked": timezone.now(), **columns})
+    load_now()
+
+    assert said in viewer.get(f"/fleet/{row.pk}/").content.decode()
 
 
 def test_it_needs_as_many_queries_for_many_models_as_for_one(viewer):

@@ -2,8 +2,8 @@
 
 `tests/endpoints/fixtures/<kind>.json` holds what a server of the kind answers (written by hand from its public
 documentation; `server` names it and the version), the models that are to be read from it, and one chat, whole and
-streamed, with what it tells of its cost (`told`). A new kind is one literal in `endpoints/profiles.py` and one
-such file.
+streamed, with what it tells of its cost (`told`) and OpenAI's path, where its own is another (`also`). A new kind
+is one literal in `endpoints/profiles.py`, one such file and one row of the table of prefixes in `docs/api.md`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def serve(fixture: dict[str, Any]) -> ScriptedBackend:
 
     async def script(conn: Conn) -> None:
         while (request := await conn.request()) is not None:
-            if request.path == chat["path"] and request.method == b"POST":
+            if request.path in (chat["path"], chat.get("also")) and request.method == b"POST":
                 await conn.play(chat_reply(chat, stream=request.json().get("stream") is True), request)
             else:
                 answer = fixture["answers"].get(request.path) or fixture["answers"].get("*") or {"status": 404}
@@ -96,11 +96,12 @@ def test_it_has_a_fixture_of_every_kind() -> None:
 
 
 def test_the_docs_name_the_version_of_every_fixture() -> None:
-    text = (FOLDER.parents[2] / "docs" / "compatibility.md").read_text()
+    rows = (FOLDER.parents[2] / "docs" / "api.md").read_text().splitlines()
     for kind in KINDS:
         server = read_fixture(kind)["server"]
         assert any(letter.isdigit() for letter in server), kind
-        assert f"| {kind} | {server} |" in text
+        prefixes = ", ".join(f"`/olla/{prefix}/`" for prefix in PROFILES[kind].prefixes)
+        assert [row for row in rows if f"| {prefixes} |" in row and row.endswith(f"| {server} |")], kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
