@@ -81,6 +81,8 @@ class Passthrough(Rendering):
     def __init__(self, call: MessagesCall, endpoint: EndpointRecord, model: str | None) -> None:
         path = native_path(endpoint)
         inbound = replace(call.inbound, path=path, decoded_path=path)
+        if call.request.stream:
+            inbound = replace(inbound, headers=_uncompressed(inbound.headers))
         if is_genuine(endpoint):
             inbound = _without_own_thinking(inbound)
         super().__init__(inbound, model)
@@ -128,6 +130,12 @@ class Passthrough(Rendering):
         return RelayResponse(
             answer.status, headers, answer=answer, body=prepared.body, first=prepared.first, on_end=end
         )
+
+
+def _uncompressed(headers: RawHeaders) -> RawHeaders:
+    """The headers of a request for a stream: no ping and no error event could be put into a compressed one."""
+    kept = [pair for pair in headers if pair[0] != b"accept-encoding"]
+    return [*kept, (b"accept-encoding", b"identity")]
 
 
 def _closing_of(call: MessagesCall, prepared: Prepared) -> Callable[[Ending], None]:

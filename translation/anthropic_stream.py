@@ -76,13 +76,6 @@ class AnthropicStream:
             upstream_model=self._upstream_model,
         )
 
-    def open(self, now: float) -> bytes:
-        """Begin the message before the backend has said anything, to keep a waiting client."""
-        if self.done:
-            return b""
-        self._start()
-        return self._take(now)
-
     def feed(self, chunk: bytes, now: float) -> bytes:
         """The frames that the next bytes of the backend make."""
         if self.done:

@@ -230,13 +230,23 @@ def answer_as_chat(body: dict[str, Any]) -> Reply | Plan:
 # -- on a socket
 
 
+# Each kind's own way to count a prompt's tokens: 42 always.
+_COUNTS: dict[str, dict[str, Any]] = {
+    "/tokenize": {"count": 42, "max_model_len": 4096, "tokens": [1] * 42},
+    "/apply-template": {"prompt": "<user>hello"},
+    "/v1/messages/count_tokens": {"input_tokens": 42},
+    "/anthropic/v1/messages/count_tokens": {"input_tokens": 42},
+}
+
+
 async def serve(conn: Conn) -> None:
     """Answer every request of a connection in the API of its path."""
     while (request := await conn.request()) is not None:
-        if request.path == "/tokenize":
-            await conn.play(json_reply({"count": 42, "max_model_len": 4096, "tokens": []}), request)
+        counted = _COUNTS.get(request.path)
+        if counted is not None:
+            await conn.play(json_reply(counted), request)
             continue
-        native = request.path == "/v1/messages"
+        native = request.path.endswith("/v1/messages")
         answer = (answer_natively if native else answer_as_chat)(request.json())
         if isinstance(answer, Reply):
             await conn.play(answer, request)

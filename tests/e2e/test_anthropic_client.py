@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
+from endpoints.profiles import PROFILES
 from tests.e2e.conftest import list_models, wait_until
 from tests.e2e.scripted_models import USAGE, ScriptedThread, serve
 from tests.e2e.seed import seed_database
@@ -35,47 +37,80 @@ BETAS = [
 
 @dataclass
 class Way:
-    """One of the two modes: its model, the endpoint that has it and what the endpoint has seen."""
+    """A kind of backend in one of the two modes: its model, its endpoint and what the endpoint has seen."""
 
+    kind: str
     mode: str
-    model: str
-    endpoint: str
     url: str
     backend: ScriptedBackend
 
     @property
+    def endpoint(self) -> str:
+        """The endpoint's name."""
+        return name_endpoint(self.kind, self.mode)
+
+    @property
+    def model(self) -> str:
+        """The one model it has."""
+        return f"{self.endpoint}-model"
+
+    @property
     def last(self) -> Received:
-        """The last request the backend got."""
+        """The last request its backend got."""
         return self.backend.requests[-1]
 
 
+def name_endpoint(kind: str, mode: str) -> str:
+    return f"{kind}-{mode}"
+
+
+NATIVE = [name for name, profile in PROFILES.items() if profile.native_anthropic]
+# Each kind in the modes it has; of those without the API, gateways that pass it on if the operator says so.
+GATEWAYS = ["litellm", "sglang", "openai-compatible"]
+EVERY_WAY = [(kind, "passthrough") for kind in [*NATIVE, *GATEWAYS]] + [(kind, "translation") for kind in PROFILES]
+# All tests run for one kind in each mode, one that repeats most of them for the rest; the long form does all.
+FEW_WAYS = [("vllm", "passthrough"), ("openai-compatible", "translation")]
+WAYS = EVERY_WAY if os.environ.get("OLLA_TEST_SIZE") == "long" else FEW_WAYS
+
+
+def overrule(kind: str, mode: str) -> dict[str, str]:
+    """The operator's word where a kind would do otherwise."""
+    if (kind in NATIVE) == (mode == "passthrough"):
+        return {}
+    return {"anthropic_mode": "passthrough" if mode == "passthrough" else "translate"}
+
+
 @pytest.fixture(scope="module")
-def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Way]]:
-    """A server with a native and a chat endpoint."""
-    native, chat = ScriptedThread(ScriptedBackend(serve)), ScriptedThread(ScriptedBackend(serve))
-    native.start()
-    chat.start()
+def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Way]]:
+    """A server with an endpoint for each way, over one backend that speaks both APIs."""
+    backend = ScriptedThread(ScriptedBackend(serve))
+    backend.start()
     rows = [
-        {"name": "gpu-native", "url": native.backend.url, "kind": "vllm", "models": ["native-model"]},
-        {"name": "gpu-chat", "url": chat.backend.url, "kind": "openai-compatible", "models": ["chat-model"]},
-    ]
+        {
+            "name": name_endpoint(kind, mode), "url": backend.backend.url, "kind": kind,
+            "models": [f"{name_endpoint(kind, mode)}-model"],
+            "columns": overrule(kind, mode),
+        }
+        for kind, mode in EVERY_WAY
+    ]  # fmt: skip
     data_dir = tmp_path_factory.mktemp("anthropic-data")
     seed_database(data_dir, rows)
     try:
         with LiveServer(data_dir=data_dir) as server:
-            wait_until(lambda: {"native-model", "chat-model"} <= list_models(server.url))
-            yield {
-                "passthrough": Way("passthrough", "native-model", "gpu-native", server.url, native.backend),
-                "translation": Way("translation", "chat-model", "gpu-chat", server.url, chat.backend),
-            }
+            found = {each: Way(*each, server.url, backend.backend) for each in EVERY_WAY}
+            wait_until(lambda: {way.model for way in found.values()} <= list_models(server.url))
+            yield found
     finally:
-        native.close()
-        chat.close()
+        backend.close()
 
 
-@pytest.fixture(params=["passthrough", "translation"])
-def way(request: pytest.FixtureRequest, ways: dict[str, Way]) -> Way:
-    """Each mode in turn."""
+def each_of(chosen: list[tuple[str, str]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("way", chosen, indirect=True, ids=lambda pair: name_endpoint(*pair))
+
+
+@pytest.fixture(params=WAYS, ids=lambda pair: name_endpoint(*pair))
+def way(request: pytest.FixtureRequest, ways: dict[tuple[str, str], Way]) -> Way:
+    """Each way in turn."""
     return ways[request.param]
 
 
@@ -90,6 +125,21 @@ def client(way: Way) -> Iterator[Any]:
 def say(way: Way, text: Any, **more: Any) -> dict[str, Any]:
     """The arguments of a small request."""
     return {"model": way.model, "max_tokens": 200, "messages": [{"role": "user", "content": text}], **more}
+
+
+@each_of([each for each in EVERY_WAY if each not in WAYS])
+def test_it_serves_every_kind(way, client):
+    test_it_answers_and_says_how(way, client)
+    test_it_streams_with_the_clients_helper(way, client)
+    test_it_streams_events(way, client)
+    test_it_calls_tools_in_parallel_and_takes_their_results(way, client)
+    test_it_streams_tool_calls(way, client)
+    test_it_shows_pictures(way, client)
+    for streaming in (False, True):
+        test_it_thinks_and_takes_its_thoughts_back(way, client, streaming)
+        test_it_raises_the_clients_own_errors(way, client, 429, anthropic.RateLimitError, streaming)
+    test_it_counts_tokens(way, client)
+    test_it_answers_what_a_coding_agent_sends(way)
 
 
 def test_it_answers_and_says_how(way, client):
@@ -214,22 +264,31 @@ def test_it_thinks_and_takes_its_thoughts_back(way, client, streaming):
     assert client.messages.create(**{**asked, "messages": turns}).content[-1].text.startswith("You said: and now")
 
 
+def how_counted(way: Way) -> str:
+    """How an endpoint of that kind counts tokens itself, if it does."""
+    if way.kind in ("vllm", "llamacpp"):
+        return "tokenize"
+    native = way.kind in ("vllm-mlx", "omlx", "docker-model-runner") and way.mode == "passthrough"
+    return "native" if native else ""
+
+
 def test_it_counts_tokens(way, client):
     raw = client.messages.with_raw_response.count_tokens(
         model=way.model, messages=[{"role": "user", "content": "hello"}], tools=[WEATHER]
     )
     counted = raw.parse().input_tokens
-    if way.mode == "passthrough":  # the kind of that endpoint has a tokenizer
-        assert (counted, raw.headers["x-olla-token-count"]) == (42, "tokenize")
+    source = how_counted(way)
+    if source:
+        assert (counted, raw.headers["x-olla-token-count"]) == (42, source)
     else:
         # Tests before this one may have taught what this model makes of a text.
         assert raw.headers["x-olla-token-count"] in ("estimate", "learned")
         assert 20 < counted < 80
 
 
-def test_it_lists_models_page_by_page(way, client):
-    found = list(client.models.list(limit=1))  # the client asks for the next page itself
-    assert {"native-model", "chat-model"} == {each.id for each in found}
+def test_it_lists_models_page_by_page(way, ways, client):
+    found = list(client.models.list(limit=len(ways) // 2))  # the client asks for the next page itself
+    assert {each.model for each in ways.values()} == {each.id for each in found}
     one = client.models.retrieve(way.model)
     assert (one.type, one.display_name, one.lifecycle) == ("model", way.model, "active")
 
@@ -308,8 +367,14 @@ def test_it_answers_what_a_coding_agent_sends(way):
     assert answer.headers["x-olla-mode"] == way.mode
     assert read_stream(answer.content).message["stop_reason"] == "end_turn"
     if way.mode == "passthrough":
-        assert way.last.body == body
-        assert way.last.target == b"/v1/messages?beta=true"
+        if way.kind in NATIVE:
+            assert way.last.body == body
+        else:  # the genuine API may stand behind it, and refuses thinking it has not signed
+            assert b"olla-v1." in body
+            assert b"olla-v1." not in way.last.body
+            assert way.last.json()["tools"] == agent_request()["tools"]
+        path = "/anthropic/v1/messages" if way.kind == "docker-model-runner" else "/v1/messages"
+        assert way.last.target == f"{path}?beta=true".encode()
         assert way.last.header("anthropic-beta") == ",".join(BETAS)
     else:
         sent = way.last.json()

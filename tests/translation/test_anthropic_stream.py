@@ -369,7 +369,6 @@ def test_it_is_done_at_the_end_mark_and_ignores_the_rest():
     assert read_stream(out).message["content"] == [{"type": "text", "text": "a"}]
     assert stream.feed(sse(delta(content="late")), 0.0) == b""
     assert stream.finish(0.0) == b""
-    assert stream.open(0.0) == b""
     assert stream.fail(TranslationError("late"), 0.0) == b""
 
 
@@ -535,18 +534,6 @@ def test_it_pings_while_arguments_are_held_back():
     assert stream.feed(sse(tools(piece(0, None, None, ":")), done=False), 9.0) == b""
     out += stream.feed(sse(tools(piece(0, None, None, "1}")), done=False), 10.0)
     assert read_stream(out, finished=False).pings == 2
-
-
-def test_it_opens_early_for_a_client_that_waits():
-    stream = AnthropicStream(FACTS, 0.0)
-    out = stream.open(20.0)
-    assert stream.started
-    assert stream.open(21.0) == b""
-    out += stream.due_ping(40.0)
-    out += stream.feed(sse(delta(content="a", finish="stop")), 50.0)
-    checked = read_stream(out)
-    assert checked.outline[0] == "start"
-    assert checked.pings == 2
 
 
 def test_it_stays_silent_when_it_is_done():

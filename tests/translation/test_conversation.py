@@ -539,6 +539,17 @@ def test_it_refuses_an_input_nested_beyond_encoding():
     assert refusals
 
 
+def test_it_refuses_a_schema_nested_beyond_encoding_where_it_is_called():
+    def deeper(levels, request):
+        return deeper(levels - 1, request) if levels else build_openai_request(request, TranslationOptions())
+
+    schema = b'{"a":' * 850 + b"1" + b"}" * 850
+    data = body(tools=[tool()]).replace(b'{"type": "object", "properties": {}}', schema)
+    request = parse_request(data)  # what could be read there is too deep to write from further down
+    with pytest.raises(TranslationError, match="nested too deeply"):
+        deeper(400, request)
+
+
 # ---- very many
 
 
