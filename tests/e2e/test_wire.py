@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,9 +49,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, port: int, hasty_port: int)
     """A server before one endpoint, and a hasty one of another kind."""
     data_dir: Path = tmp_path_factory.mktemp("wire")
     one, hasty = (f"http://127.0.0.1:{each}" for each in (port, hasty_port))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": "one", "url": one, "kind": "openai-compatible", "models": ["m"]},
-        {"name": "hasty", "url": hasty, "kind": "ollama", "models": ["m"], "columns": {"idle_timeout": 0.5}},
+        {"name": "hasty", "url": hasty, "kind": "ollama", "models": ["h"], "columns": {"idle_timeout": 0.5}},
     ]
     seed_database(data_dir, rows)
     env = {**UNLIMITED, "OLLA_BREAKER_THRESHOLD": "0", "OLLA_SNAPSHOT_INTERVAL": "0.1"}
@@ -169,7 +170,7 @@ async def test_it_cuts_the_connection_of_any_other_broken_body(
 
 async def test_it_tells_an_idle_timeout_in_the_stream(server: LiveServer, hasty_port: int) -> None:
     async with backend_of(server, hasty_port, sse_reply(["1", "2"], gap=3600)):
-        wire = await ask(server, "/olla/ollama/v1/chat/completions", FIELDS)
+        wire = await ask(server, "/olla/ollama/v1/chat/completions", {**FIELDS, "model": "h"})
         assert wire.finished
         event = json.loads(wire.body.removeprefix(FIRST).removeprefix(b"data: "))
         assert event["error"]["code"] == "upstream_timeout"
