@@ -19,7 +19,9 @@ from django.urls import path, re_path
 
 from endpoints import tasks
 from olla_site.portal.access import Right, rights_of
+from olla_site.portal.broadcast import Broadcast
 from olla_site.portal.feed import feed
+from olla_site.portal.log_feed import log_feed
 
 LONGEST = 900.0  # seconds
 MOST_SOCKETS = 1000
@@ -37,17 +39,18 @@ def may_listen(scope: dict[str, Any]) -> bool:
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     """One page that listens."""
 
+    source: Broadcast = feed
     _farewell: asyncio.TimerHandle | None = None
 
     async def connect(self) -> None:
         """Let in who may look; others get 403 before the handshake ends."""
-        allowed = feed.listeners < MOST_SOCKETS and await sync_to_async(may_listen)(self.scope)
+        allowed = self.source.listeners < MOST_SOCKETS and await sync_to_async(may_listen)(self.scope)
         if not allowed:
             await self.close()
             return
         await self.accept()
         try:
-            await self._tell(await feed.join(self._tell))
+            await self._tell(await self.source.join(self._tell))
         except django.db.Error:
             await self.close(code=FAREWELL)
             return
@@ -56,13 +59,13 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def disconnect(self, code: int) -> None:
         """The page is gone."""
-        feed.leave(self._tell)
+        self.source.leave(self._tell)
         if self._farewell is not None:
             self._farewell.cancel()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Pages have nothing to say here."""
-        feed.leave(self._tell)
+        self.source.leave(self._tell)
         await self.close(code=NOT_ASKED)
 
     async def _tell(self, text: str) -> None:
@@ -72,7 +75,15 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         tasks.spawn(self.close(code=FAREWELL), "portal farewell")
 
 
+class LogConsumer(LiveConsumer):
+    """One page that shows the newest requests."""
+
+    source = log_feed
+
+
 def build_sockets(otherwise: Any) -> Any:
     """The WebSocket routes; `otherwise` answers every other path."""
-    live = SessionMiddlewareStack(AuthMiddleware(LiveConsumer.as_asgi()))
-    return URLRouter([path("portal/live", live), re_path("", otherwise)])
+    fleet, log = (
+        SessionMiddlewareStack(AuthMiddleware(consumer.as_asgi())) for consumer in (LiveConsumer, LogConsumer)
+    )
+    return URLRouter([path("portal/live", fleet), path("portal/live/requests", log), re_path("", otherwise)])

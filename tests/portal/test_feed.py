@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 
 import pytest
 
 from endpoints.models import Endpoint, EndpointHealth
 from olla_site.portal.feed import Feed, compare
+from olla_site.portal.log_feed import MOST_ROWS, LogFeed
 from olla_site.portal.picture import take_picture
 from tests.portal.fleet_rows import endpoint, lease, load_now
+from tests.portal.test_requests_page import NOW, log
 
 
 @pytest.mark.django_db
@@ -124,3 +127,41 @@ async def test_it_draws_once_however_many_listen():
     feed.leave(listen)
     feed.leave(listen_too)
     await wait_until(lambda: not feed.is_running)
+
+
+# ------------------------------------------------------------------------------------------------ request log
+
+
+def just_now() -> float:
+    """This moment as `log` counts."""
+    return 1000 + time.time() - NOW
+
+
+def rows_told(text: str) -> list[str]:
+    return re.findall(r'data-key="(\d+)"', json.loads(text)["log"]) if text else []
+
+
+@pytest.mark.django_db
+def test_it_tells_each_new_row_of_the_log_once():
+    feed, newest = LogFeed(), just_now()
+    assert feed.difference() == ""
+    old, first = log(newest - 60), log(newest - 1, model="<script>alert(1)</script>")
+
+    told = feed.difference()
+    assert rows_told(told) == [str(first.pk)]
+    assert "<script>" not in told
+    assert feed.difference() == ""
+
+    late, second = log(newest - 2), log(newest)  # another process writes its rows a moment later
+    assert rows_told(feed.difference()) == [str(second.pk), str(late.pk)]
+    assert old.pk not in feed._told
+
+
+@pytest.mark.django_db
+def test_it_tells_of_a_crowd_only_the_newest():
+    feed = LogFeed()
+    rows = [log(just_now() - number / 100) for number in range(MOST_ROWS + 10)]
+
+    told = rows_told(feed.difference())
+
+    assert told == [str(row.pk) for row in sorted(rows, key=lambda row: -row.pk)[:MOST_ROWS]]

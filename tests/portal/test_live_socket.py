@@ -49,8 +49,9 @@ async def open_status(server: LiveServer, path: str = "/portal/live", **headers:
 
 
 async def test_it_lets_nobody_listen_without_an_account(server):
-    assert await open_status(server) == 403
-    assert await open_status(server, Cookie="sessionid=nonsense") == 403
+    for path in ("/portal/live", "/portal/live/requests"):
+        assert await open_status(server, path) == 403
+        assert await open_status(server, path, Cookie="sessionid=nonsense") == 403
 
 
 async def test_it_lets_an_account_listen_from_its_own_page_only(server, cookie):
@@ -76,9 +77,11 @@ async def read(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def listening(server: LiveServer, cookie: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def listening(
+    server: LiveServer, cookie: str, path: str = "/portal/live"
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     """A page that listens."""
-    address = f"{server.url}/portal/live"
+    address = f"{server.url}{path}"
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(address, headers={"Cookie": cookie}) as socket,
@@ -111,3 +114,13 @@ async def test_it_ends_a_socket_that_talks(server, cookie):
             continue
         assert message.type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
         assert socket.close_code == 4001
+
+
+async def test_it_tells_of_requests_within_two_seconds(server, cookie):
+    async with listening(server, cookie, "/portal/live/requests") as socket:
+        assert await read(socket) == {"log": ""}
+        async with aiohttp.ClientSession() as session:
+            body = {"model": "nobody-has-this", "messages": []}
+            async with session.post(f"{server.url}/olla/openai/v1/chat/completions", json=body) as answer:
+                assert answer.status in {404, 503}
+        assert "nobody-has-this" in (await read(socket))["log"]

@@ -18,11 +18,11 @@ pytestmark = pytest.mark.django_db
 NOW = time.time()
 
 
-def log(number: int = 0, **values: Any) -> RequestLog:
+def log(number: float = 0, **values: Any) -> RequestLog:
     """A row; a greater number is newer."""
     at = NOW - 1000 + number
     defaults: dict[str, Any] = {
-        "id": key_at(at) + number,
+        "id": key_at(at) + int(number),
         "time": datetime.fromtimestamp(at, UTC),
         "request_id": f"id-{number}",
         "client": "192.0.2.7",

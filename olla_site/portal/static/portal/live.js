@@ -1,5 +1,6 @@
-// One WebSocket for each page: `olla.connect({ onMessage, onState })`. It comes back by itself, polls a JSON address
-// where sockets do not pass, and rests while the tab is hidden. States: connecting, live, polling, lost, signed-out.
+// One WebSocket for each page: `olla.connect({ onMessage, onState })`. It comes back by itself, polls an address where
+// sockets do not pass, and rests while the tab is hidden. States: connecting, live, polling, lost, signed-out.
+// Other pages than the fleet's name their own: { path, poll() -> address, onPoll(text) }. Returns { rest(), go() }.
 "use strict";
 (() => {
   const SOCKET = "/portal/live";
@@ -11,7 +12,8 @@
     connecting: "Connecting", live: "Live", polling: "Polling", lost: "Connection lost, trying", "signed-out": "Signed out",
   };
 
-  function connect({ onMessage, onState }) {
+  function connect({ onMessage, onState, path = SOCKET, poll: address = () => POLL, onPoll = (text) => onMessage(JSON.parse(text)) }) {
+    let resting = false;
     let socket = null;
     let failures = 0;
     let retry = 0;
@@ -38,10 +40,10 @@
 
     function open() {
       clearTimeout(retry);
-      if (document.hidden || socket) return;
+      if (document.hidden || resting || socket) return;
       if (state !== "polling" && state !== "lost") be("connecting");
       const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-      const mine = new WebSocket(`${scheme}//${location.host}${SOCKET}`);
+      const mine = new WebSocket(`${scheme}//${location.host}${path}`);
       socket = mine;
       mine.addEventListener("message", (event) => {
         if (mine !== socket) return;
@@ -65,7 +67,7 @@
 
     async function poll() {
       try {
-        const answer = await fetch(POLL, { headers: { "HX-Request": "true" }, cache: "no-store" });
+        const answer = await fetch(address(), { headers: { "HX-Request": "true" }, cache: "no-store" });
         if (answer.status === 401 || answer.status === 403) {
           be("signed-out");
           pause();
@@ -75,7 +77,7 @@
         const text = await answer.text();
         if (!poller) return; // the socket came back meanwhile
         be("polling");
-        onMessage(JSON.parse(text));
+        onPoll(text);
       } catch {
         if (poller) be("lost");
       }
@@ -109,7 +111,11 @@
     window.addEventListener("pagehide", pause);
     window.addEventListener("pageshow", (event) => { if (event.persisted) open(); });
     open();
-    return { get state() { return state; } };
+    return {
+      get state() { return state; },
+      rest() { resting = true; pause(); state = ""; },
+      go() { resting = false; open(); },
+    };
   }
 
   window.olla.connect = connect;

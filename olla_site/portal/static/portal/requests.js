@@ -1,22 +1,19 @@
-// The request log grows while it is looked at: new rows are asked for every two seconds, never by a hidden tab.
+// The request log grows while it is looked at: new rows come over a socket, never to a hidden tab. Filtered, the page
+// asks for its rows when it hears that there are some.
 "use strict";
 (() => {
-  const EVERY = 2000;
+  const EVERY = 2000; // milliseconds between two questions
   const MOST_ROWS = 300;
   const rows = document.getElementById("rows");
   const address = rows?.dataset.more;
   if (!address) return;
+  const isFiltered = "filtered" in rows.dataset;
   const state = document.getElementById("live");
   const pause = document.getElementById("pause");
   let newest = rows.dataset.newest;
   let paused = false;
-  let asking = false;
-
-  function say(name, words) {
-    if (state.dataset.state === name) return;
-    state.dataset.state = name;
-    state.textContent = words;
-  }
+  let asking = 0; // the moment of the last question
+  let later = 0;
 
   function insert(text) {
     // The server's own fragment, escaped there; a table's rows parse only inside a table.
@@ -32,29 +29,44 @@
     window.ollaTimes.show(rows);
   }
 
+  const missed = () => `${address}&after=${newest}`;
+
   async function look() {
-    if (paused || asking || document.hidden) return;
-    asking = true;
+    clearTimeout(later);
+    if (paused || document.hidden) return;
+    const wait = asking + EVERY - Date.now();
+    if (wait > 0) {
+      later = setTimeout(look, wait);
+      return;
+    }
+    asking = Date.now();
     try {
-      const answer = await fetch(`${address}&after=${newest}`, { headers: { "HX-Request": "true" } });
-      if (answer.status === 401 || answer.status === 403) return window.location.reload();
-      if (!answer.ok) throw new Error(String(answer.status));
-      insert(await answer.text());
-      say("live", "Live");
+      const answer = await fetch(missed(), { headers: { "HX-Request": "true" } });
+      if (answer.status === 401 || answer.status === 403) window.location.reload();
+      else if (answer.ok && !paused) insert(await answer.text());
     } catch {
-      say("lost", "Not reachable, trying again");
-    } finally {
-      asking = false;
+      // the live mark says that the server is away
     }
   }
+
+  const line = window.olla.connect({
+    path: "/portal/live/requests",
+    onMessage({ log }) {
+      if (!log || isFiltered) look();
+      else if (!paused) insert(log);
+    },
+    poll: missed,
+    onPoll: insert,
+  });
 
   pause.addEventListener("click", () => {
     paused = !paused;
     pause.setAttribute("aria-pressed", String(paused));
     pause.textContent = paused ? "Go on" : "Pause";
-    say(paused ? "connecting" : "live", paused ? "Paused" : "Live");
-    look();
+    if (paused) {
+      line.rest();
+      state.dataset.state = "paused";
+      state.textContent = "Paused";
+    } else line.go();
   });
-  document.addEventListener("visibilitychange", look);
-  setInterval(look, EVERY);
 })();
