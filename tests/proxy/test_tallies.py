@@ -8,6 +8,7 @@ import random
 import threading
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -238,11 +239,13 @@ async def run(proxy, settings, long_form):
         ScriptedBackend(json_reply(MESSAGE)) as native, ScriptedBackend(gate.play) as narrow,
     ):  # fmt: skip
         asked = {act.model for act in ACTS.values() if any(each.endpoint == "first" for each in act.attempts)}
-        await proxy.add(first.url, "first", sorted(asked), priority=300)
-        await proxy.add(second.url, "second", ["flaky", "dropped"], priority=100)
-        await proxy.add(native.url, "native", ["claude"], backend_type="vllm", anthropic_mode="passthrough")
-        await proxy.add(narrow.url, "narrow", ["narrow"], max_concurrent=1)
-        await proxy.add("http://127.0.0.1:9", "gone", ["gone"], status="offline")
+        # Nobody probes here: with the usual interval, statuses would be too old to be believed after 15 seconds.
+        add = partial(proxy.add, check_interval=3600.0)
+        await add(first.url, "first", sorted(asked), priority=300)
+        await add(second.url, "second", ["flaky", "dropped"], priority=100)
+        await add(native.url, "native", ["claude"], backend_type="vllm", anthropic_mode="passthrough")
+        await add(narrow.url, "narrow", ["narrow"], max_concurrent=1)
+        await add("http://127.0.0.1:9", "gone", ["gone"], status="offline")
         for start in range(0, len(plan), 10):
             some = [(name, f"request-{start + number}") for number, name in enumerate(plan[start : start + 10])]
             done = await asyncio.gather(*(perform(proxy, ACTS[name], key, first, alone) for name, key in some))
