@@ -81,7 +81,7 @@ _ALL = (
         default_ports=(11434,),
         guards=OLLAMA_GUARDS,
         guard_status_501=True,
-        native_anthropic=NativeAnthropic(limitations=frozenset({"token_counting_404", "no_documents"})),
+        native_anthropic=NativeAnthropic(limitations=frozenset({"no_documents"})),
         loaded_at=LoadedSource.OLLAMA,
         first_byte_timeout=LOADING_SECONDS,
         version_path="/api/version",
@@ -152,9 +152,7 @@ _ALL = (
         listed_owner="vllm",
         default_ports=(8000,),
         guards=VLLM_GUARDS,
-        native_anthropic=NativeAnthropic(
-            limitations=frozenset({"no_token_counting", "no_documents", "no_server_tools"})
-        ),
+        native_anthropic=NativeAnthropic(limitations=frozenset({"no_documents", "no_server_tools"})),
         version_path="/version",
         metrics=VLLM_METRICS,
     ),

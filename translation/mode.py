@@ -28,15 +28,13 @@ class Mode(StrEnum):
 
 
 class Limitation(StrEnum):
-    """What a native endpoint can be declared to lack; the token-counting ones never force a translation."""
+    """What a native endpoint can be declared to lack."""
 
     NO_TOOL_USE = "no_tool_use"
     NO_EXTENDED_THINKING = "no_extended_thinking"
     NO_VISION = "no_vision"
     NO_DOCUMENTS = "no_documents"
     NO_SERVER_TOOLS = "no_server_tools"
-    NO_TOKEN_COUNTING = "no_token_counting"  # noqa: S105 - tokens of a model
-    TOKEN_COUNTING_404 = "token_counting_404"  # noqa: S105 - tokens of a model
 
 
 class FallbackReason(StrEnum):

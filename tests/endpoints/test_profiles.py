@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +15,16 @@ from endpoints.profiles import (
     FALLBACK,
     PREFIXES,
     PROFILES,
+    Guard,
+    NativeAnthropic,
+    Profile,
     parse_backend_type,
     prefix_accepts,
     profile_for,
 )
+from translation.mode import Limitation
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +104,15 @@ def test_it_gives_no_spelling_to_two_kinds() -> None:
     prefixes = [prefix for profile in PROFILES.values() for prefix in profile.prefixes]
     assert len(prefixes) == len(set(prefixes))
     assert set(DISGUISES) <= set(PROFILES)
+
+
+def test_it_holds_nothing_that_no_code_reads() -> None:
+    folders = [ROOT / name for name in ("endpoints", "proxy", "olla_site")]
+    code = "\n".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    held = {field.name for kind in (Profile, NativeAnthropic, Guard) for field in fields(kind)}
+    assert {name for name in held if not re.search(rf"\.{name}\b", code)} == set()
+    natives = [each.native_anthropic for each in PROFILES.values() if each.native_anthropic is not None]
+    assert {word for each in natives for word in each.limitations} <= set(Limitation)
 
 
 def test_it_is_one_object_a_kind() -> None:

@@ -23,7 +23,8 @@ from endpoints.detection import detect_type
 from endpoints.enriching import MOST_SHOWN
 from endpoints.health import Outcome
 from endpoints.listed import ListedModel
-from endpoints.models import Endpoint, ModelAlias
+from endpoints.local_servers import well_known_ports
+from endpoints.models import Endpoint, ModelAlias, backend_types
 from endpoints.prober_once import probe_all
 from endpoints.probing import discover_models, probe_endpoint
 from endpoints.profiles import PROFILES, Profile
@@ -244,6 +245,8 @@ async def test_a_new_kind_is_one_literal(newcomer: Profile, door: Transport, pro
     answers = {"/up": {"text": "ok"}, "/v1/models": {"json": listing}}
     chat = {"path": "/v1/chat/completions", "model": "m", "answer": {"id": "1"}, "stream": [{"id": "2"}]}
     assert profiles.parse_backend_type("New-Comer") == "newcomer"
+    assert ("newcomer", "Newcomer") in backend_types()
+    assert 9999 in well_known_ports()
     async with serve({"answers": answers, "chat": chat}) as backend:
         assert await detect_type(target_of(backend), door, timeout=10) == "newcomer"
         probed = await probe_endpoint(target_of(backend, "newcomer"), door, NOW)
