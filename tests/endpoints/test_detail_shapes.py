@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from endpoints.asking import Reply
 from endpoints.detail_shapes import SOURCES, add_llamacpp_props, add_ollama_show
+from endpoints.detection import SIGNATURE_PATHS, judge
 from endpoints.listed import ListedModel
 from endpoints.profiles import PROFILES, DetailSource
 from endpoints.quantities import parse_bytes
@@ -25,7 +28,7 @@ keys = st.sampled_from(
     ["models", "data", "name", "model_name", "model_info", "id", "tags", "config", "loaded", "modalities",
      "vision",
      "default_generation_settings", "n_ctx", "chat_template_caps", "supports_tools", "all_models_loaded",
-     "model_loaded", "capabilities", "size", "mode", "general.architecture"]
+     "model_loaded", "owned_by", "version", "arch", "capabilities", "size", "mode", "general.architecture"]
 )  # fmt: skip
 scalars = st.none() | st.booleans() | st.integers() | st.sampled_from(["m", "ai/n", "chat", "x" * 999, "\ud800"])
 documents = st.recursive(
@@ -39,6 +42,16 @@ def test_it_keeps_every_model_whatever_is_told(source: DetailSource, document: A
     assert [each.name for each in told] == ["m", "ai/n:latest"]
     assert told[1].context_length == 7
     assert told[1].capabilities == ("chat",)
+
+
+@given(st.dictionaries(st.sampled_from(SIGNATURE_PATHS), documents, max_size=4))
+def test_it_judges_a_kind_by_any_answers(answers: dict[str, Any]) -> None:
+    replies = {path: Reply(200, {}, encode(document), True, 1.0) for path, document in answers.items()}
+    assert judge(replies) in {"", *PROFILES}
+
+
+def encode(document: Any) -> bytes:
+    return json.dumps(document).encode()
 
 
 @given(documents)
