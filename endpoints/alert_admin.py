@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 
 from endpoints.addressing import AddressError, check_address, parse_origin
 from endpoints.alert_tables import EVENTS, AlertHook
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[AlertHook]
 else:
     _ModelForm, _ModelAdmin = forms.ModelForm, admin.ModelAdmin
+
+
+_BUTTON = "_send_test"  # its name in the form's template
 
 
 class AlertHookForm(_ModelForm):
@@ -78,6 +82,22 @@ class AlertHookAdmin(_ModelAdmin):
     form = AlertHookForm
     list_display = ("name", "kind", "told_of", "enabled")
     actions = ("send_test",)
+    change_form_template = "admin/endpoints/alerthook/change_form.html"
+
+    def response_add(
+        self, request: HttpRequest, obj: AlertHook, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        return self._try_saved(request, obj) or super().response_add(request, obj, post_url_continue)
+
+    def response_change(self, request: HttpRequest, obj: AlertHook) -> HttpResponse:
+        return self._try_saved(request, obj) or super().response_change(request, obj)
+
+    def _try_saved(self, request: HttpRequest, hook: AlertHook) -> HttpResponse | None:
+        """Send a test to what was just saved, if that button was pressed, and stay on its page."""
+        if _BUTTON not in request.POST:
+            return None
+        self.send_test(request, AlertHook.objects.filter(pk=hook.pk))
+        return HttpResponseRedirect(reverse("admin:endpoints_alerthook_change", args=[hook.pk]))
 
     @admin.display(description="told of")
     def told_of(self, hook: AlertHook) -> str:

@@ -261,6 +261,25 @@ class TestAdmin:
         assert AlertHook.objects.count() == 0
 
 
+async def test_its_form_saves_and_sends_a_test(transactional_db, admin_client):
+    async with ScriptedBackend(json_reply({})) as backend:
+
+        def press(where: str, **fields: str) -> str:
+            form = {**FIELDS, "kind": "chat", "_send_test": "1", **fields}
+            return str(admin_client.post(where, form, follow=True).content.decode())
+
+        page = await asyncio.to_thread(press, ADD, url=f"{backend.url}/{BEARER}")
+        row = await AlertHook.objects.aget()
+        again = await asyncio.to_thread(press, f"{LIST}{row.pk}/change/", name="renamed")
+        assert "Hook ops took the test message." in page
+        assert "Hook renamed took the test message." in again
+        assert BEARER not in page + again
+        assert [each.json() for each in backend.requests] == [{"text": "A test message from Olla."}] * 2
+        refused = await asyncio.to_thread(press, ADD, url="nonsense", name="x")
+        assert "Use an http or https URL" in refused
+        assert len(backend.requests) == 2
+
+
 async def test_its_button_says_who_took_the_test_message(transactional_db, admin_client):
     async with ScriptedBackend(json_reply({})) as good, ScriptedBackend(json_reply({}, 404)) as bad:
 
