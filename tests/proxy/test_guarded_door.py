@@ -19,12 +19,15 @@ async def test_no_backend_hears_of_a_guarded_path(proxy: Proxy, kind: str) -> No
     async with ScriptedBackend(json_reply({"ok": True})) as backend:
         key = Secret("sk-own")
         await proxy.add(backend.url, backend_type=kind, auth_type="bearer", auth_secret=key)
-        for prefix in ("proxy", "openai", *PROFILES[kind].prefixes[:1]):
-            for target in spellings(path):
+        own = PROFILES[kind].prefixes
+        routes = [(prefix, spellings(path)) for prefix in ("proxy", "openai", "anthropic", *own[:1])]
+        routes += [(prefix, spellings(path)[:4]) for prefix in own[1:]]  # they are the first under another name
+        for prefix, targets in routes:
+            for target in targets:
                 if kind == "litellm" and target == f"{path}/x":
                     continue
                 slash = "" if target.startswith(("/", "%2f")) else "/"
-                answer = await proxy.call(method, f"/olla/{prefix}{slash}{target}", BODY)
-                assert answer.status in (400, 403, 404, 501), target
+                answer = await proxy.call(method, f"/olla/{prefix}{slash}{target}", BODY, query=b"to=/v1/models")
+                assert answer.status in (400, 403, 404, 405, 501), (prefix, target)
         assert backend.requests == []
         assert (await proxy.chat()).status == 200
