@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from playwright.async_api import Page
+
 from tests.browser.scribe import run_in_django
+from tests.live import LiveServer
 
 LONG = "-with-a-very-long-name-that-somebody-thought-was-a-good-idea-and-then-some-more"
 
@@ -12,6 +15,16 @@ LONG = "-with-a-very-long-name-that-somebody-thought-was-a-good-idea-and-then-so
 def fill_rules(data_dir: Path) -> None:
     """Replace what steers requests, and log 240 of them."""
     run_in_django(data_dir, "from tests.browser.rules_desk import replace_rules; replace_rules()")
+
+
+async def start_preview(page: Page, server: LiveServer, place: int = 0) -> str:
+    """Have it judged what disabling a rule would change; the address of what came of it."""
+    await page.goto(f"{server.url}/rules/")
+    rule = page.locator(".rule").nth(place)
+    await rule.locator(".what-if summary").click()
+    await rule.get_by_role("button", name="it were disabled").click()
+    await page.locator("#apply").wait_for()
+    return page.url.removeprefix(server.url)
 
 
 def replace_rules() -> None:

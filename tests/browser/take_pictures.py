@@ -1,13 +1,13 @@
 """`make screenshots`: every page, light and dark, phone, desktop and wall, with no, three and 200 endpoints.
 
-The picture the documentation shows is taken of the running demo and goes to docs/images; the others are to look at
-and go to docs/images/pages, which is not kept. `python -m tests.browser.take_pictures FOLDER [PART OF A NAME]`
-writes somewhere else.
+The picture the README shows is taken of the running demo and goes to docs/images, the others to docs/images/pages,
+as WebP: there are some 140. `python -m tests.browser.take_pictures FOLDER [PART OF A NAME]` writes somewhere else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 import subprocess
@@ -24,7 +24,7 @@ from playwright.async_api import Browser, Page, ViewportSize
 from tests.browser import scenes
 from tests.browser.chromium import open_chromium
 from tests.browser.desk import fill_fleet, signed_in
-from tests.browser.rules_desk import fill_rules
+from tests.browser.rules_desk import fill_rules, start_preview
 from tests.browser.scribe import ROOT
 from tests.live import LiveServer
 
@@ -44,13 +44,16 @@ PAGES = {
     "connect": "/connect/",
     "playground": "/playground/?model=llama3.3:70b",
     "add": "/fleet/add/",
+    "preview": "{preview}",
     "admin": "/admin/endpoints/endpoint/",
+    "login": "/accounts/login/",  # the last, for it takes the session away
 }
 # Fleets other than that of three show no more than these.
 PAGES_OF = {
-    "empty": {"fleet", "models", "requests", "explain", "connect", "admin"},
-    "many": {"fleet", "endpoint", "models", "model", "explain", "connect", "admin"},
+    "empty": {"fleet", "models", "requests", "explain", "rules", "connect", "playground", "admin"},
+    "many": {"fleet", "endpoint", "models", "model", "requests", "explain", "connect", "playground", "admin"},
 }
+WALL = {"fleet", "endpoint", "models", "requests", "explain"}  # what hangs on walls
 LOOKS: dict[str, tuple[ViewportSize, bool]] = {
     "desktop-light": ({"width": 1280, "height": 800}, False),
     "desktop-dark": ({"width": 1280, "height": 800}, True),
@@ -61,6 +64,8 @@ LOOKS: dict[str, tuple[ViewportSize, bool]] = {
 SETTLE = 1500  # milliseconds: the feed has spoken, charts are drawn
 PORT = 40114  # the one people will see
 READY = "The demo is ready"
+HIGHEST = 2400  # pixels of a long page that are shown
+QUALITY = 70  # of WebP; text stays sharp
 REQUESTS = 36  # below what one client may send a minute
 
 
@@ -77,15 +82,16 @@ async def take_all(folder: Path, part: str) -> None:
         with LiveServer() as server:
             state = await signed_in(browser, server)
             for fleet, rows in (("empty", []), ("many", scenes.crowd(200, 10)), ("three", three)):
-                if not any(part in f"{page}-{fleet}-{look}.png" for page in PAGES for look in LOOKS):
+                if not any(part in f"{page}-{fleet}-{look}.webp" for page in PAGES for look in LOOKS):
                     continue
                 await asyncio.to_thread(fill_fleet, server.data_dir, scenes.fleet(rows))
-                if fleet == "three":
-                    await asyncio.to_thread(fill_rules, server.data_dir)
                 await wait_for_fleet(server, len(rows))
-                ids = await scenes.traffic(server.url) if fleet == "three" else []
+                tried_twice = ""
+                if fleet == "three":
+                    tried_twice = (await scenes.traffic(server.url))[-2]
+                    await asyncio.to_thread(fill_rules, server.data_dir)
                 for look in LOOKS:
-                    await take_look(browser, server, state, folder / "pages", (fleet, look, part, ids))
+                    await take_look(browser, server, state, folder / "pages", (fleet, look, part, tried_twice))
         if part in FIRST:
             await take_demo(browser, folder / FIRST)
 
@@ -98,37 +104,66 @@ async def wait_for_fleet(server: LiveServer, size: int) -> None:
 
 
 async def take_look(
-    browser: Browser, server: LiveServer, state: Any, folder: Path, wanted: tuple[str, str, str, list[str]]
+    browser: Browser, server: LiveServer, state: Any, folder: Path, wanted: tuple[str, str, str, str]
 ) -> None:
     """The pages of one fleet in one look."""
-    fleet, look, part, ids = wanted
+    fleet, look, part, request = wanted
     size, dark = LOOKS[look]
     scheme: Any = "dark" if dark else "light"
     context = await browser.new_context(viewport=size, color_scheme=scheme, storage_state=state, locale="en-GB")
     page = await context.new_page()
     for title, address in PAGES.items():
-        file = folder / f"{title}-{fleet}-{look}.png"
-        if title not in PAGES_OF.get(fleet, PAGES) or part not in file.name:
+        file = folder / f"{title}-{fleet}-{look}.webp"
+        shown = PAGES_OF.get(fleet, PAGES.keys()) & (WALL if "wall" in look else PAGES.keys())
+        if title not in shown or part not in file.name:
             continue
-        await page.goto(server.url + await fill_address(page, server, address, ids))
+        if title == "login":
+            await context.clear_cookies()
+        if address == "{preview}":
+            await start_preview(page, server, 2)
+        else:
+            await page.goto(server.url + await fill_address(page, server, address, request))
+        if (title, fleet) == ("playground", "three"):
+            await say_hello(page)
         await page.wait_for_timeout(SETTLE)
-        await page.screenshot(path=file, full_page=fleet != "many")
+        picture = await take(page, size["height"] if fleet == "many" else HIGHEST)
+        await asyncio.to_thread(file.write_bytes, picture)
         sys.stdout.write(f"{file}\n")
     await context.close()
 
 
-async def fill_address(page: Page, server: LiveServer, address: str, ids: list[str]) -> str:
-    """An address with the first endpoint, the first model and the first request in it."""
+async def take(page: Page, highest: int) -> bytes:
+    """A picture of the page from its top. WebP is Chromium's own word: Playwright knows PNG and JPEG."""
+    session = await page.context.new_cdp_session(page)
+    size = (await session.send("Page.getLayoutMetrics"))["cssContentSize"]
+    clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], highest), "scale": 1}
+    wanted = {"format": "webp", "quality": QUALITY, "captureBeyondViewport": True, "clip": clip}
+    taken = await session.send("Page.captureScreenshot", wanted)
+    await session.detach()
+    return base64.b64decode(taken["data"])
+
+
+async def say_hello(page: Page) -> None:
+    """Have a model answer in the playground."""
+    await page.locator("#prompt").fill("Say hello.")
+    await page.locator("#prompt").press("Control+Enter")
+    await page.locator(".turn[data-state=done]").wait_for()
+
+
+async def fill_address(page: Page, server: LiveServer, address: str, request: str) -> str:
+    """An address with the first endpoint, the first model and a request's id in it."""
     if "{id}" in address:
         await page.goto(f"{server.url}/")
-        row = await page.locator("#fleet tbody tr").first.get_attribute("id")
+        rows = page.locator("#fleet tbody tr")
+        busy = rows.filter(has_text="gpu-1")  # has something to show
+        row = await (busy if await busy.count() else rows).first.get_attribute("id")
         address = address.replace("{id}", (row or "").removeprefix("endpoint-"))
     if "{model}" in address:
         await page.goto(f"{server.url}/models/")
         names = page.locator(".models-table .name")
         first = await names.first.inner_text() if await names.count() else "none"
         address = address.replace("{model}", quote(first))
-    return address.replace("{request}", ids[-2] if ids else "")
+    return address.replace("{request}", request)
 
 
 async def take_demo(browser: Browser, file: Path) -> None:

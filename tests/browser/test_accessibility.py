@@ -7,12 +7,12 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser
 
 from olla_site.portal.urls import urlpatterns
 from tests.browser.chromium import find_package
 from tests.browser.desk import fill_fleet, open_page
-from tests.browser.rules_desk import fill_rules
+from tests.browser.rules_desk import fill_rules, start_preview
 from tests.browser.scenes import THREE, crowd, fleet
 from tests.live import LiveServer
 
@@ -60,15 +60,6 @@ async def places(browser: Browser, server: LiveServer, state: Any) -> dict[str, 
         row = await page.locator("#fleet tr", has_text="gpu-1").get_attribute("id", timeout=30_000) or ""
         preview = await start_preview(page, server)
     return {"request": request, "endpoint": row.removeprefix("endpoint-"), "preview": preview}
-
-
-async def start_preview(page: Page, server: LiveServer) -> str:
-    """Have a change of the first rule judged; the address of what came of it."""
-    await page.goto(f"{server.url}/rules/")
-    await page.locator(".what-if summary").first.click()
-    await page.get_by_role("button", name="it were disabled").first.click()
-    await page.locator("#apply").wait_for()
-    return page.url.removeprefix(server.url)
 
 
 async def test_it_knows_every_page():
