@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import wait_until
+from tests.e2e.conftest import Site, wait_until
 from tests.e2e.seed import seed_database
 from tests.live import ROOT, LiveServer
 
@@ -209,11 +209,10 @@ def test_it_goes_on_while_the_database_is_garbage_and_recovers(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", ""])
-def test_it_refuses_foreign_hosts_at_both_doors(tmp_path: Path, host: str) -> None:
-    with LiveServer() as server:
-        for path in ("/olla/models", "/admin/login/", "/internal/health"):
-            answer = httpx.get(server.url + path, headers={"Host": host}, trust_env=False)
-            assert (answer.status_code, answer.json()["error"]["code"]) in {
-                (400, "invalid_host"), (400, "invalid_request"),
-            }  # fmt: skip
-            assert answer.headers["x-olla-request-id"]
+def test_it_refuses_foreign_hosts_at_both_doors(site: Site, host: str) -> None:
+    for path in ("/olla/models", "/admin/login/", "/internal/health"):
+        answer = httpx.get(site.url + path, headers={"Host": host}, trust_env=False)
+        assert (answer.status_code, answer.json()["error"]["code"]) in {
+            (400, "invalid_host"), (400, "invalid_request"),
+        }  # fmt: skip
+        assert answer.headers["x-olla-request-id"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -19,8 +19,9 @@ from endpoints.tasks import running_tasks
 from olla_site.handler import APIHandler
 from olla_site.server import AbortResponse
 from proxy.admission import admission
-from proxy.finished import flush
+from proxy.finished import flush, subscribe, unsubscribe
 from proxy.live import live
+from proxy.record import RequestRecord
 from proxy.upstream import close_door, door
 
 
@@ -187,3 +188,12 @@ async def proxy(transactional_db: None) -> AsyncIterator[Proxy]:
 def open_connections() -> int:
     """Connections of the network door, idle ones included."""
     return door().transport.count_connections()[0]
+
+
+@pytest.fixture
+def records() -> Iterator[list[RequestRecord]]:
+    """Every record that is finished while the test runs."""
+    seen: list[RequestRecord] = []
+    subscribe(seen.append)
+    yield seen
+    unsubscribe(seen.append)

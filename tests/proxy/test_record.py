@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,15 +25,6 @@ COMPLETION = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
 }
-
-
-@pytest.fixture
-def records() -> Iterator[list[RequestRecord]]:
-    """Every record that is finished while the test runs."""
-    seen: list[RequestRecord] = []
-    subscribe(seen.append)
-    yield seen
-    unsubscribe(seen.append)
 
 
 async def test_it_tells_a_whole_answer(proxy: Proxy, records: list[RequestRecord]) -> None:

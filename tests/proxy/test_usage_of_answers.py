@@ -6,12 +6,10 @@ import gzip
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from proxy.finished import subscribe, unsubscribe
 from proxy.metrics_log import build_provider_fields
 from proxy.record import RequestRecord, no_record
 from tests.fakes import Cut, Reply, ScriptedBackend, gzip_reply, json_reply, ndjson_reply
@@ -31,15 +29,6 @@ from tests.proxy.test_provider_metrics import (
 SSE = (b"Content-Type", b"text/event-stream")
 SAY = {"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}]}
 STREAM = sse(*[chunk()] * 300, chunk("stop"), {**chunk(), "choices": [], "usage": OPENAI_USAGE})
-
-
-@pytest.fixture
-def records() -> Iterator[list[RequestRecord]]:
-    """Every record that is finished during a test."""
-    seen: list[RequestRecord] = []
-    subscribe(seen.append)
-    yield seen
-    unsubscribe(seen.append)
 
 
 def fields(record: RequestRecord) -> dict[str, Any]:
