@@ -23,7 +23,7 @@ from proxy.violations import Violations
 from tests.proxy.builders import make_endpoint
 
 MIDNIGHT, MINUTE, HOUR = 1_750_003_200.0, 60.0, 60
-FLEET = [make_endpoint(f"gpu-{n}", models=[f"m{m}" for m in range(4)], id=n) for n in range(4)]
+FLEET = [make_endpoint(f"gpu-{n}", models=[f"m{m}" for m in range(3)], id=n) for n in range(4)]
 LIMITS = RateLimits(total_per_minute=10_000, client_per_minute=3, client_per_second=2)
 
 
@@ -72,7 +72,7 @@ def build_record(number: int, now: float, dice: random.Random, **facts: Any) -> 
     seconds = 10 ** dice.uniform(-3, 2)
     attempt = AttemptNote(endpoint, 100.0, seconds=seconds, status=200, verdict="good")
     invented = dice.random() < 0.2
-    model = f"invented-{number}" if invented else f"m{dice.randrange(4)}"
+    model = f"invented-{number}" if invented else f"m{dice.randrange(3)}"
     return RequestRecord(
         f"r-{number}", now, 100.0, "POST", "/olla/openai/v1/chat/completions", "openai", client=facts["client"],
         model=model, sent_model=model, attempts=[attempt], answered=attempt, status=200, seconds=seconds,
@@ -101,7 +101,7 @@ def test_it_stays_as_large_as_it_is_for_a_day(long_form: bool) -> None:
     weights: dict[int, int] = {}
     took: list[float] = []
     for minute in range(24 * HOUR):
-        for _ in range(60 if long_form else 8):
+        for _ in range(60 if long_form else 5):
             number += 1
             took.append(process.serve(number, MIDNIGHT + minute * MINUTE + dice.random() * MINUTE, dice))
         process.look(MIDNIGHT + (minute + 1) * MINUTE)
@@ -111,7 +111,7 @@ def test_it_stays_as_large_as_it_is_for_a_day(long_form: bool) -> None:
     assert weights[24] < 1.10 * weights[14], weights
     assert process.tallies.all.requests == number
     assert len(process.tallies.all.causes) <= MOST_CAUSES + 1
-    assert set(process.tallies.models) == {*(f"m{n}" for n in range(4)), "other"}
+    assert set(process.tallies.models) == {*(f"m{n}" for n in range(3)), "other"}
     for share, found in zip(
         (0.5, 0.95, 0.99), process.tallies.all.first_byte.quantiles((0.5, 0.95, 0.99)), strict=True
     ):
