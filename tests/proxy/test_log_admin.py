@@ -28,7 +28,7 @@ from tests.proxy.builders import make_endpoint
 from tests.proxy.log_builders import CPU, GPU, START, fill, make_record, make_traffic
 
 LIST = "admin:proxy_requestlog_changelist"
-MOST_STEPS = 300  # thousand instructions of SQLite, some 30 ms
+MOST_STEPS, MOST_STEPS_LONG = 120, 700  # thousand instructions of SQLite, some 10 and 50 ms
 SLOW = 3.0  # seconds: ten times what a quiet machine may take
 
 
@@ -146,9 +146,9 @@ def test_it_is_quick_at_any_size(admin_client: Client, long_form: bool) -> None:
             spent = time.perf_counter() - began
         assert answer.status_code == 200
         counts.add(len(seen))
-        # Whatever the machine does beside: a page that reads every row of an endpoint takes a million of them.
+        # Whatever the machine does beside: a page that reads every row of an endpoint takes three times as many.
         worked = next(steps) - before
-        assert worked < MOST_STEPS, query
+        assert worked < (MOST_STEPS_LONG if long_form else MOST_STEPS), query
         assert not [each for each in seen.captured_queries if "COUNT(" in each["sql"].upper()]
         slowest = max(slowest, (str(query), spent), key=lambda each: each[1])
     print("slowest admin page:", slowest)
