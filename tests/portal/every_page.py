@@ -22,7 +22,7 @@ EXPLAINED = "/explain/?path=/olla/openai/v1/chat/completions&model={model}"
 PAGES = {
     "/": 4,
     "/fleet/rows/": 4,
-    "/fleet/{endpoint}/": 4,
+    "/fleet/{endpoint}/": 5,
     "/fleet/{endpoint}/history/": 2,
     "/fleet/add/": 2,
     "/portal/live.json": 2,

@@ -68,6 +68,11 @@
     }
   }
 
+  // A value between two steps without any has no line to be seen by.
+  function alone(plot, index) {
+    return plot.data[index].flatMap((value, at, all) => (value != null && all[at - 1] == null && all[at + 1] == null ? [at] : []));
+  }
+
   function make(box, names, values) {
     const axis = { stroke: colour("--olla-muted"), grid: { stroke: colour("--olla-line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
     const options = {
@@ -76,8 +81,8 @@
       legend: { show: false },
       cursor: { y: false, points: { size: 6 } },
       scales: { y: { range: (_, low, high) => [0, Math.max(high || 0, 1) * 1.1] } },
-      axes: [{ ...axis, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: 52 }],
-      series: [{}, ...names.map((name) => ({ stroke: colour(`--olla-chart-${COLOURS[name]}`), width: 1.5, spanGaps: false, points: { show: false } }))],
+      axes: [{ ...axis, size: 30, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: 52 }],
+      series: [{}, ...names.map((name) => ({ stroke: colour(`--olla-chart-${COLOURS[name]}`), width: 1.5, spanGaps: false, points: { show: true, size: 5, filter: alone } }))],
     };
     box.replaceChildren();
     return new uPlot(options, values, box);
