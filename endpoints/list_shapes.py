@@ -69,6 +69,7 @@ def parse_lm_studio(entry: Entry) -> ListedModel | None:
         model_type=model_type,
         capabilities=_lm_studio_capabilities(entry, model_type),
         state=parse_state(read_text(entry, 40, "state")),
+        memory_context=read_number(entry, "loaded_context_length"),
         owner=read_text(entry, 200, "publisher"),
         file_format=read_text(entry, 40, "compatibility_type"),
     )
@@ -130,6 +131,7 @@ class OpenAIList:
 
 _GENERIC = OpenAIList(frozenset({"organization_owner", "organization-owner"}))  # LM Studio's is no owner
 _LEMONADE = OpenAIList(frozenset({"lemonade"}))
+_MOST_GIGABYTES = 10**6
 
 
 def parse_lemonade(entry: Entry) -> ListedModel | None:
@@ -145,6 +147,8 @@ def parse_lemonade(entry: Entry) -> ListedModel | None:
         owner=(publisher if slash else "") or model.owner,
         checkpoint=checkpoint,
         recipe=recipe,
+        size_bytes=_gigabytes(entry.get("size")),
+        context_length=read_number(entry, "max_context_window"),
         file_format=_recipe_format(recipe),
         model_type=_label_type(labels),
         # Older versions have no label for tools, so labels without it say nothing of the model as a whole.
@@ -164,12 +168,17 @@ def parse_vllm_mlx(entry: Entry) -> ListedModel | None:
     return replace(model, owner="", model_type=model_type.value) if model and model_type else model
 
 
+def _gigabytes(value: Any) -> int | None:
+    is_amount = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST_GIGABYTES
+    return round(value * 10**9) if is_amount else None
+
+
 def _label_type(labels: list[str]) -> str:
     return next((found for found in (parse_model_type(label) for label in labels) if found), "")
 
 
 def _recipe_format(recipe: str) -> str:
-    if recipe.startswith("oga-"):
+    if recipe.startswith(("oga-", "ryzenai")):
         return "onnx"
     return "gguf" if recipe in {"llamacpp", "flm"} else ""
 

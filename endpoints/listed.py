@@ -114,7 +114,8 @@ _TYPES = {
     "embedding": ModelType.EMBEDDINGS, "embeddings": ModelType.EMBEDDINGS,
     "rerank": ModelType.RERANK, "reranker": ModelType.RERANK, "reranking": ModelType.RERANK,
     "audio": ModelType.AUDIO, "audio-transcription": ModelType.AUDIO, "audio-speech": ModelType.AUDIO,
-    "image-generation": ModelType.IMAGES, "images": ModelType.IMAGES,
+    "transcription": ModelType.AUDIO,
+    "image-generation": ModelType.IMAGES, "images": ModelType.IMAGES, "image": ModelType.IMAGES,
 }  # fmt: skip
 _STATES = {
     "loaded": ModelState.LOADED, "running": ModelState.LOADED, "ready": ModelState.LOADED,

@@ -82,8 +82,15 @@ def _read_ollama(document: Any) -> Loaded | None:
 
 
 def _read_lm_studio(document: Any) -> Loaded | None:
-    """GET /api/v0/models (LM Studio REST API v0): `state` of each."""
-    return _by_state(_entries(document, "data"), "id", lambda each: read_text(each, 40, "state"))
+    """GET /api/v0/models (LM Studio REST API v0): `state` of each, and the context of what is loaded."""
+    entries = _entries(document, "data")
+    loaded = _by_state(entries, "id", lambda each: read_text(each, 40, "state"))
+    if loaded is None:
+        return None
+    contexts = {
+        fold_tag(read_name(each, "id")): read_number(each, "loaded_context_length") for each in entries or ()
+    }
+    return {name: InMemory(context=contexts[name]) for name in loaded}
 
 
 def _read_llamacpp(document: Any) -> Loaded | None:
@@ -96,9 +103,11 @@ def _read_lemonade(document: Any) -> Loaded | None:
     """GET /api/v1/health (Lemonade Server endpoints spec)."""
     if not isinstance(document, dict) or document.keys().isdisjoint({"all_models_loaded", "model_loaded"}):
         return None
-    names = [read_name(document, "model_loaded")]
-    names += [read_name(each, "model_name") for each in read_objects(document, "all_models_loaded")]
-    return {fold_tag(name): PRESENT for name in names if name}
+    found = {read_name(document, "model_loaded"): PRESENT}
+    for each in read_objects(document, "all_models_loaded"):
+        context = read_number(read_object(each, "recipe_options"), "ctx_size")
+        found[read_name(each, "model_name")] = InMemory(context=context)
+    return {fold_tag(name): told for name, told in found.items() if name}
 
 
 def _read_omlx(document: Any) -> Loaded | None:

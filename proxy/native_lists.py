@@ -36,6 +36,7 @@ def lm_studio_v0_model(entry: CatalogueEntry) -> dict[str, Any]:
         "quantization": spell_quantization(facts.quantization),
         "state": "loaded" if _is_loaded(entry) else "not-loaded",
         "max_context_length": facts.context_length,
+        "loaded_context_length": _loaded_context(entry),
         "capabilities": ["tool_use"] if Capability.TOOLS in facts.capabilities else [],
     }
     return {key: value for key, value in model.items() if value is not None and value != ""}
@@ -55,25 +56,33 @@ def _lm_studio_v1_model(entry: CatalogueEntry) -> dict[str, Any]:
         "publisher": facts.publisher,
         "key": entry.name,
         "display_name": entry.name,
-        "architecture": facts.family or None,
         "quantization": {"name": quantization, "bits_per_weight": None} if quantization else None,
         "size_bytes": facts.total_size // len(entry.sources),
         "params_string": facts.parameter_size.upper() or None,
-        "loaded_instances": [{"id": entry.name, "config": {}}] if _is_loaded(entry) else [],
+        "loaded_instances": _loaded_instances(entry),
         "max_context_length": facts.context_length or 0,
         "format": facts.file_format or None,
     }
-    if not is_embedding:
-        model["capabilities"] = {
-            "vision": Capability.VISION in facts.capabilities,
-            "trained_for_tool_use": Capability.TOOLS in facts.capabilities,
-        }
-    return {**model, "description": None}
+    if is_embedding:
+        return model
+    capabilities = {
+        "vision": Capability.VISION in facts.capabilities,
+        "trained_for_tool_use": Capability.TOOLS in facts.capabilities,
+    }
+    return {**model, "architecture": facts.family or None, "capabilities": capabilities, "description": None}
+
+
+def _loaded_instances(entry: CatalogueEntry) -> list[dict[str, Any]]:
+    if not _is_loaded(entry):
+        return []
+    context = _loaded_context(entry) or entry.facts.context_length or 0
+    return [{"id": entry.name, "config": {"context_length": context}}]
 
 
 _LEMONADE_LABELS = (
     (Capability.VISION, "vision"), (Capability.TOOLS, "tool-calling"), (Capability.EMBEDDINGS, "embeddings"),
     (Capability.RERANK, "reranking"), (Capability.REASONING, "reasoning"), (Capability.CODE, "coding"),
+    (Capability.IMAGES, "image"),
 )  # fmt: skip
 
 
@@ -85,8 +94,11 @@ def lemonade(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
 def lemonade_model(entry: CatalogueEntry) -> dict[str, Any]:
     """One entry of it, as `GET /api/v1/models/{id}` answers too."""
     facts = entry.facts
+    size = round(facts.total_size / len(entry.sources) / 10**9, 2)
+    told = {"size": size, "max_context_window": facts.context_length}
     return {
         **_openai(entry, "lemonade"),
+        **{name: value for name, value in told.items() if value},
         "checkpoint": next((model.checkpoint for _, model in entry.sources if model.checkpoint), entry.name),
         "recipe": next((model.recipe for _, model in entry.sources if model.recipe), ""),
         "downloaded": True,
@@ -175,6 +187,11 @@ def _permission(entry: CatalogueEntry) -> dict[str, Any]:
         "group": None,
         "is_blocking": False,
     }
+
+
+def _loaded_context(entry: CatalogueEntry) -> int | None:
+    contexts = (model.memory_context for _, model in entry.sources if model.state == ModelState.LOADED)
+    return next(filter(None, contexts), None)
 
 
 def _is_loaded(entry: CatalogueEntry) -> bool:

@@ -249,24 +249,36 @@ def test_it_writes_lm_studios_lists() -> None:
         "type": "llm", "publisher": "meta", "key": "llama3.1:8b", "display_name": "llama3.1:8b",
         "architecture": "llama", "quantization": {"name": "Q4_K_M", "bits_per_weight": None},
         "size_bytes": 4_920_753_328, "params_string": "8B",
-        "loaded_instances": [{"id": "llama3.1:8b", "config": {}}], "max_context_length": 131072, "format": "gguf",
+        "loaded_instances": [{"id": "llama3.1:8b", "config": {"context_length": 131072}}],
+        "max_context_length": 131072, "format": "gguf",
         "capabilities": {"vision": False, "trained_for_tool_use": True}, "description": None,
     }  # fmt: skip
     assert second["type"] == "embedding"
-    assert "capabilities" not in second
+    assert second.keys().isdisjoint({"capabilities", "architecture", "description"})
+
+
+def test_it_tells_the_context_a_model_was_loaded_with() -> None:
+    model = ListedModel("m", state="loaded", context_length=32768, memory_context=4096)
+    entries = build_catalogue(
+        make_snapshot(make_endpoint("l", "lm-studio", models=[model])), "lmstudio", make_view()
+    )
+    assert lm_studio_v0(entries)["data"][0]["loaded_context_length"] == 4096
+    [listed] = lm_studio_v1(entries)["models"]
+    assert listed["loaded_instances"] == [{"id": "m", "config": {"context_length": 4096}}]
 
 
 def test_it_writes_lemonades_and_dockers_lists() -> None:
     model = ListedModel(
         "Qwen3", owner="unsloth", checkpoint="unsloth/Qwen3-GGUF", recipe="llamacpp",
-        capabilities=("chat", "tools"), modified_at=7.5,
+        capabilities=("chat", "tools"), modified_at=7.5, size_bytes=381_000_000, context_length=40960,
     )  # fmt: skip
     entries = build_catalogue(
         make_snapshot(make_endpoint("l", "lemonade", models=[model])), "lemonade", make_view()
     )
     assert lemonade(entries)["data"] == [
         {"id": "Qwen3", "object": "model", "created": 7, "owned_by": "unsloth", "checkpoint": "unsloth/Qwen3-GGUF",
-         "recipe": "llamacpp", "downloaded": True, "suggested": False, "labels": ["tool-calling"]}
+         "recipe": "llamacpp", "size": 0.38, "max_context_window": 40960, "downloaded": True, "suggested": False,
+         "labels": ["tool-calling"]}
     ]  # fmt: skip
     assert docker_model_runner(entries) == {
         "object": "list", "data": [{"id": "Qwen3", "object": "model", "created": 7, "owned_by": "docker"}],
