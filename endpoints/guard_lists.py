@@ -17,9 +17,11 @@ def _post(*paths: str) -> tuple[Guard, ...]:
     return tuple(Guard("POST", path) for path in paths)
 
 
+# Go's profiler, which shows the memory with what others asked, is on Ollama's own port.
 OLLAMA_GUARDS = _any(
     "/api/create*", "/api/push*", "/api/pull*", "/api/delete*", "/api/copy*", "/api/blobs*",
     "/api/signout*", "/api/me", "/api/user", "/api/experimental",
+    "/debug/pprof",
 )  # fmt: skip
 LM_STUDIO_GUARDS = _any(
     "/api/v1/models/load*", "/api/v1/models/unload*", "/api/v1/models/download*", "/api/v0/models/load*",

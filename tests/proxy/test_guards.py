@@ -22,7 +22,7 @@ GUARDED: dict[str, list[tuple[str, str]]] = {
         ("POST", "/api/create"), ("POST", "/api/push"), ("POST", "/api/pull"), ("DELETE", "/api/delete"),
         ("POST", "/api/copy"), ("HEAD", "/api/blobs/sha256:ab"), ("POST", "/api/blobs/sha256:ab"),
         ("POST", "/api/signout"), ("POST", "/api/me"), ("DELETE", "/api/user/keys/k"),
-        ("POST", "/api/experimental/web_fetch"),
+        ("POST", "/api/experimental/web_fetch"), ("GET", "/debug/pprof/heap"), ("GET", "/debug/pprof/"),
     ],
     "lm-studio": [
         ("POST", "/api/v1/models/load"), ("POST", "/api/v1/models/unload"), ("POST", "/api/v1/models/download"),
