@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page
 
 from olla_site.portal.urls import urlpatterns
 from tests.browser.chromium import find_package
@@ -32,12 +32,14 @@ PAGES = {
     "explain": ("/explain/?path=/olla/openai/v1/chat/completions&model=llama3.3:70b", "#considered"),
     "rules": ("/rules/", ".rule .place"),
     "rule_preview": ("{preview}", "#apply"),
+    "fleet_work": ("{work}", "main h1"),
 }
 # Fragments, actions, and addresses that lead to the pages above; the page to sign in has a test of its own.
 NO_PAGES = {
     "fleet_rows", "try_endpoint", "endpoint_history", "endpoint_action", "live", "request_rows", "find_request",
     "rule_previews", "rule_preview_form", "rule_preview_again", "rule_preview_cancel", "rule_change", "logout",
     "admin_login", "login",
+    "fleet_action", "fleet_work_stop", "alias_preview", "alias_preview_form",
 }  # fmt: skip
 RUN = """async () => {
   const found = await axe.run(document, { resultTypes: ["violations"] });
@@ -58,8 +60,19 @@ async def places(browser: Browser, server: LiveServer, state: Any) -> dict[str, 
         request = await page.locator("#rows tr").first.get_attribute("data-key") or ""
         await page.goto(server.url)
         row = await page.locator("#fleet tr", has_text="gpu-1").get_attribute("id", timeout=30_000) or ""
+        endpoint = row.removeprefix("endpoint-")
+        work = await start_work(page, server, endpoint)
         preview = await start_preview(page, server)
-    return {"request": request, "endpoint": row.removeprefix("endpoint-"), "preview": preview}
+    return {"request": request, "endpoint": endpoint, "preview": preview, "work": work}
+
+
+async def start_work(page: Page, server: LiveServer, endpoint: str) -> str:
+    """Have the prober asked; the address that tells how far it is."""
+    token = await page.locator("meta[name=csrf]").get_attribute("content") or ""
+    form: dict[str, str | float | bool] = {"csrfmiddlewaretoken": token, "endpoint": endpoint}
+    answer = await page.request.post(f"{server.url}/fleet/bulk/probe/", form=form)
+    assert answer.status == 200
+    return answer.url.removeprefix(server.url)
 
 
 async def test_it_knows_every_page():

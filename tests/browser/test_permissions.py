@@ -47,6 +47,9 @@ PAGES = {
 ACTIONS: dict[str, tuple[frozenset[str], dict[str, str]]] = {
     **{f"/fleet/{{id}}/{name}/": (OPERATORS, {})
        for name in ("drain", "resume", "drain-then-disable", "disable", "probe", "discover")},
+    "/fleet/bulk/drain/": (OPERATORS, {"endpoint": "{id}"}),
+    "/fleet/bulk/resume/": (OPERATORS, {"endpoint": "{id}"}),
+    "/rules/preview/alias/": (ADMINISTRATORS, {}),
     "/operator/token": (TRIERS, {"scopes": "pin"}),
     "/fleet/try/": (ADMINISTRATORS, {"name": "tried", "url": "nonsense"}),
     "/fleet/add/": (ADMINISTRATORS, {"name": "added", "url": "nonsense"}),
@@ -63,6 +66,7 @@ BUTTONS: dict[str, dict[str, tuple[str, frozenset[str]]]] = {
     "/": {
         "row menus": ("#fleet .more", OPERATORS),
         "row actions": ("#row-menu [data-act=drain]", OPERATORS),
+        "several at once": ("#bulk", OPERATORS),
         "adding": ("a[href='/fleet/add/']", ADMINISTRATORS),
         "admin": ("header a[href='/admin/']", ADMINISTRATORS),
         "playground": ("header a[href='/playground/']", TRIERS),
@@ -77,7 +81,7 @@ BUTTONS: dict[str, dict[str, tuple[str, frozenset[str]]]] = {
     "/connect/": {"asking": ("#ask", TRIERS), "checking": ("#check", EVERYBODY)},
     "/rules/": {
         "switching": (".rule-switch", ADMINISTRATORS),
-        "previewing": ("form[action='/rules/preview/']", ADMINISTRATORS),
+        "previewing": ("[formaction^='/rules/preview/']", ADMINISTRATORS),
         "editing rules": ("main a[href^='/admin/endpoints/routingrule/']", ADMINISTRATORS),
         "editing aliases": ("main a[href^='/admin/endpoints/modelalias/']", ADMINISTRATORS),
     },
