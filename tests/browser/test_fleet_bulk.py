@@ -7,8 +7,10 @@ import asyncio
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.chromium import find_package
 from tests.browser.desk import open_page, sign_in
 from tests.browser.scribe import run_in_django
+from tests.browser.test_accessibility import RUN
 from tests.browser.test_fleet_live import OLLAMA, is_live
 from tests.fakes import Conn, ScriptedBackend
 from tests.live import LiveServer
@@ -61,6 +63,8 @@ async def test_it_acts_on_several_endpoints_and_shows_how_far_it_is(browser):
                 await bar.get_by_role("button", name="Probe now").click()
                 work = page.locator(".work")
                 await expect(work).to_contain_text("Probing: 3 of 4", timeout=20_000)
+                await page.evaluate((find_package("axe-core") / "axe.min.js").read_text())
+                assert await page.evaluate(RUN) == []
                 await work.get_by_role("button", name="Cancel").click()
                 await expect(work).to_contain_text("Stopped after 3 of 4. 3 endpoints well.")
                 slow.set()
