@@ -10,6 +10,7 @@ from typing import Any
 
 import anthropic
 import httpx
+import httpx2
 import pytest
 from pydantic import BaseModel
 
@@ -114,11 +115,37 @@ def way(request: pytest.FixtureRequest, ways: dict[tuple[str, str], Way]) -> Way
     return ways[request.param]
 
 
+class Checking(httpx2.HTTPTransport):
+    """Puts every stream of events that a client reads to its end through the checker of the grammar."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = super().handle_request(request)
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            response.stream = CheckedStream(response.stream)
+        return response
+
+
+class CheckedStream(httpx2.SyncByteStream):
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __iter__(self) -> Iterator[bytes]:
+        whole = b""
+        for chunk in self.source:
+            whole += chunk
+            yield chunk
+        read_stream(whole)
+
+    def close(self) -> None:
+        self.source.close()
+
+
 @pytest.fixture
 def client(way: Way) -> Iterator[Any]:
     with anthropic.Anthropic(
-        base_url=f"{way.url}/olla/anthropic", api_key="not-needed", max_retries=0, timeout=60
-    ) as opened:
+        base_url=f"{way.url}/olla/anthropic", api_key="not-needed", max_retries=0, timeout=60,
+        http_client=httpx2.Client(transport=Checking(), trust_env=False),
+    ) as opened:  # fmt: skip
         yield opened
 
 

@@ -14,6 +14,7 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from endpoints import loading
+from endpoints.conf import conf
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, ModelAlias, Revision, RoutingRule
 from endpoints.tasks import running_tasks
 from olla_site.handler import APIHandler
@@ -23,6 +24,7 @@ from proxy.finished import flush, subscribe, unsubscribe
 from proxy.live import live
 from proxy.record import RequestRecord
 from proxy.upstream import close_door, door
+from tests.translation.grammar import read_stream
 
 
 @dataclass
@@ -166,12 +168,20 @@ class Proxy:
             exchange.aborted = True
         finally:
             flush()
+        check_grammar(exchange)
 
     async def settled(self, within: float = 2) -> None:
         """Wait until nothing is in flight and no background task is left."""
         async with asyncio.timeout(within):
             while live.in_flight or running_tasks():
                 await asyncio.sleep(0.01)
+
+
+def check_grammar(exchange: Exchange) -> None:
+    """Whatever a test asks of a stream of translated events, each whole one must keep the grammar."""
+    is_stream = (exchange.header("content-type") or "").startswith("text/event-stream")
+    if exchange.complete and is_stream and exchange.header("x-olla-mode") == "translation":
+        read_stream(exchange.body, live=conf().translators_anthropic_live_arguments)
 
 
 @pytest.fixture
