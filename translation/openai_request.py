@@ -178,11 +178,11 @@ def _add_sampling(payload: Payload, request: AnthropicRequest, reader: BlockRead
             payload["top_k"] = request.top_k
         else:
             reader.lose(Feature.TOP_K, "top_k")
-    stops = list(request.stop_sequences)
-    most = reader.traits.max_stop_sequences
-    if most and len(stops) > most:
+    # An empty one would end every answer at once, or is refused.
+    stops = [stop for stop in request.stop_sequences if stop]
+    stops = stops[: reader.traits.max_stop_sequences or None]
+    if len(stops) < len(request.stop_sequences):
         reader.lose(Feature.STOP_SEQUENCES, "stop_sequences")
-        stops = stops[:most]
     if stops:
         payload["stop"] = stops
 

@@ -47,7 +47,7 @@ def choose_stop(ending: Ending, facts: ReplyFacts) -> Stop:
     # A backend that says "stop" after a tool call means the call; one that says "tool_calls" without any does not.
     if ending.has_tools:
         return Stop("tool_use")
-    if ending.matched_stop in facts.stop_sequences:
+    if ending.matched_stop and ending.matched_stop in facts.stop_sequences:
         return Stop("stop_sequence", sequence=ending.matched_stop)
     return Stop("end_turn")
 

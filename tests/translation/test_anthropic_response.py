@@ -220,7 +220,7 @@ def test_it_counts_what_it_repaired():
     ],
 )
 def test_it_translates_the_finish_reason(message, finish, choice, expected):
-    built = message_of(answer(message, finish, choice=choice), stop_sequences=("END",))
+    built = message_of(answer(message, finish, choice=choice), stop_sequences=("", "END"))
     assert (built["stop_reason"], built["stop_sequence"]) == expected
 
 

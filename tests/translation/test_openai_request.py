@@ -432,3 +432,9 @@ def test_it_bounds_the_warning_header():
     header = build_warning_header(lost)
     assert len(header) <= 1000
     assert header.endswith(", ...")
+
+
+@pytest.mark.parametrize(("stops", "kept"), [(["", "END"], ["END"]), ([""], None), (["END"], ["END"])])
+def test_it_drops_an_empty_stop_sequence_with_a_warning(stops, kept):
+    assert sent(stop_sequences=stops).get("stop") == kept
+    assert losses(stop_sequences=stops) == (["stop_sequences"] if "" in stops else [])
