@@ -29,7 +29,7 @@ _DEAR = ("browser", "e2e", "demo", "server", "portal", "endpoints")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put dear folders first; within them the order stays as chance made it."""
     places = {name: place for place, name in enumerate(_DEAR)}
-    items.sort(key=lambda item: places.get(item.nodeid.split("/")[1], len(places)))
+    items.sort(key=lambda item: places.get(item.path.parent.name, len(places)))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
