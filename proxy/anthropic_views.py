@@ -32,7 +32,7 @@ from proxy.stickiness import SESSION_HEADER
 from proxy.views import APIRequest, answer_list, build_inbound, json_answer, require_reading
 from translation.anthropic_request import AnthropicRequest, Fields, parse_count_request, parse_request
 from translation.errors import TranslationError
-from translation.mode import find_needs
+from translation.mode import FallbackReason, find_needs
 from translation.translator_stats import Outcome
 
 Answer = HttpResponse | RelayResponse
@@ -43,6 +43,10 @@ _VERSION = re.compile(r"^(?:/v1)+(?=/|\Z)")
 MESSAGES = "/v1/messages"
 _PROBED = frozenset({"", "/api/hello"})
 _MOST_LISTED = 1000
+# No endpoint was there to be asked in either mode.
+_NOBODY_THERE = frozenset({
+    ErrorCode.NO_ENDPOINTS, ErrorCode.MODEL_NOT_FOUND, ErrorCode.MODEL_UNAVAILABLE, ErrorCode.NO_HEALTHY_ENDPOINTS,
+})  # fmt: skip
 _AGENT_SESSION = b"x-claude-code-session-id"
 
 
@@ -95,7 +99,9 @@ async def _tell(call: MessagesCall) -> RelayResponse:
     """Forward, and count what never came to an answer."""
     try:
         return await forward(call.inbound, speak_anthropic(call))
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OllaError) and error.code in _NOBODY_THERE:
+            call.record.fall_back(FallbackReason.NO_COMPATIBLE_ENDPOINTS)
         call.record.end(Outcome.REJECTED)
         raise
     except asyncio.CancelledError:

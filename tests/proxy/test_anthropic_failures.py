@@ -739,7 +739,8 @@ async def test_it_counts_by_real_outcome(proxy: Proxy) -> None:
     assert entry | {
         "translator_name": "anthropic", "total_requests": 6, "successful_requests": 3, "failed_requests": 3,
         "success_rate": "50.0%", "passthrough_requests": 1, "translation_requests": 5, "streaming_requests": 1,
-        "upstream_errors": 1, "fallback_cannot_passthrough": 3, "input_tokens": 2 * USAGE["prompt_tokens"],
+        "upstream_errors": 1, "fallback_cannot_passthrough": 3,
+        "fallback_no_compatible_endpoints": 1, "input_tokens": 2 * USAGE["prompt_tokens"],
         "output_tokens": 2 * USAGE["completion_tokens"], "by_endpoint": {"c": 3, "n": 1},
         "by_model": {"m": 3, "nm": 1}, "dropped_features": {"top_k": 1},
     } == entry  # fmt: skip
