@@ -79,7 +79,9 @@ def _check_spelling(draft: Draft) -> Iterator[Finding]:
 
 def _check_value(field: str, subject: str, value: Secret, *, ascii_only: bool) -> Iterator[Finding]:
     text = value.reveal()
-    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
+    if len(text) > MOST_HEADERS_LENGTH:
+        yield error(field, f"{subject} is longer than {MOST_HEADERS_LENGTH} characters.")
+    elif any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
         yield error(field, f"{subject} contains a line break or another control character.")
     elif ascii_only and not text.isascii():
         yield error(

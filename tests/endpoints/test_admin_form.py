@@ -126,6 +126,7 @@ def test_it_stores_types_in_their_canonical_spelling(admin_client, typed, stored
         ({"auth_type": "basic", "auth_username": "a:b", "auth_secret": "x"}, "cannot contain a colon"),
         ({"auth_type": "bearer", "auth_secret": "Bearer abc"}, "Enter the token alone"),
         ({"auth_type": "bearer", "auth_secret": "a\tb"}, "control character"),
+        ({"auth_type": "bearer", "auth_secret": "a" * 16_385}, "longer than 16384"),
         ({"auth_type": "bearer", "auth_secret": "abc\u201d"}, "not plain ASCII"),
         ({"auth_type": "bearer", "auth_secret": " abc"}, "begins or ends with a space"),
         ({"auth_type": "none", "auth_secret": "abc"}, "does not use a secret"),
