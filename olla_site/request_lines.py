@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import astuple
 
+from endpoints.redaction import redact
 from olla_site.log_lines import Batch, Line, encode_json, format_time, is_json
-from olla_site.redaction import redact
 from proxy import finished
 from proxy.finished import subscribe
 from proxy.record import Outcome, RequestRecord, milliseconds

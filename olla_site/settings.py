@@ -219,7 +219,7 @@ STORAGES = {
 }
 
 # Every record is cleaned of secrets when it is made, whoever handles it.
-LOGGING_CONFIG = "olla_site.redaction.configure_logging"
+LOGGING_CONFIG = "olla_site.clean_records.configure_logging"
 LOG_LEVEL = env_choice("OLLA_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOG_FORMAT = env_choice("OLLA_LOG_FORMAT", "text", ("text", "json"))
 LOG_FILE = env_text("OLLA_LOG_FILE", "")

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from endpoints.redaction import redact
 from proxy.record import DecisionFacts, RequestRecord, build_attempts, build_trace, milliseconds
 
 COLUMNS = (
@@ -21,6 +22,7 @@ COLUMNS = (
 _NO_TOKENS: tuple[float | None, ...] = (None, None, None, None)
 _MOST_BIGINT = 2**63 - 1
 _MOST_TEXT = 16_384  # of a JSON column: an endpoint may be tried after a hundred others
+_MOST_ID = 128
 _TEXT_LIMITS = (16, 1024, 100, 200, 200)
 _Asked = tuple[str, str, str, str | None, str | None]  # method, path, prefix, model, model sent
 _encode = msgspec.json.Encoder().encode
@@ -55,7 +57,7 @@ class RowBuilder:
         return (
             key,
             self._adapt(record.at),
-            record.request_id,  # judged when it came
+            redact(record.request_id)[:_MOST_ID],
             record.client[:64],
             record.peer[:64],
             record.client_key or "",
@@ -86,7 +88,9 @@ class RowBuilder:
         )
 
     def _clean(self, asked: _Asked) -> tuple[str, ...]:
-        cleaned = self._texts[asked] = tuple(map(clean, asked, _TEXT_LIMITS))
+        # As in the lines of the log: somebody may have put a key where none belongs.
+        texts = zip(map(clean, asked, _TEXT_LIMITS), _TEXT_LIMITS, strict=True)
+        cleaned = self._texts[asked] = tuple(redact(text)[:limit] for text, limit in texts)
         return cleaned
 
     def _trace(self, record: RequestRecord) -> str:

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from endpoints.redaction import is_secret_name, redact
 from endpoints.secrets import Secret
+from olla_site.clean_records import install
 from olla_site.demo import DemoBackend
-from olla_site.redaction import install, is_secret_name, redact
 from tests import canaries
 from tests.canaries import CanaryWatch, find_canary
 from tests.e2e.conftest import BackendThread

@@ -14,8 +14,8 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from endpoints.conf import conf
+from endpoints.redaction import redact
 from olla_site.log_lines import Batch, Line, encode_json, format_time, is_json
-from olla_site.redaction import redact
 from olla_site.server.request_head import RequestHead
 
 logger = logging.getLogger("olla_site.access")

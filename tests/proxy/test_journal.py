@@ -21,7 +21,7 @@ from proxy.journal import Journal, Keys, journal_state, start_journal, stop_jour
 from proxy.log_rows import COLUMNS, RowBuilder, UTCText, moment_of
 from proxy.models import KEY_SHIFT, RequestLog
 from proxy.record import AttemptNote, Outcome, Usage
-from tests.canaries import API_KEY, BEARER, COOKIE, QUERY, find_canary
+from tests.canaries import API_KEY, BEARER, COOKIE, OPENAI_KEY, QUERY, find_canary
 from tests.fakes import ScriptedBackend, json_reply
 from tests.proxy.conftest import Proxy
 from tests.proxy.log_builders import CPU, GPU, START, fill, make_record
@@ -81,9 +81,12 @@ async def test_it_holds_no_secret_a_client_sent(proxy: Proxy, journal: Journal) 
             await proxy.open(
                 "POST", path, {"model": "m", "k": BEARER}, secrets, f"api_key={QUERY}".encode()
             ).done()
+        # Where no key belongs.
+        misplaced = [("X-Request-ID", OPENAI_KEY)]
+        await proxy.call("POST", f"/olla/openai/v1/token={QUERY}", {"model": OPENAI_KEY}, misplaced)
     await journal.write_batch()
     everything = repr(await sync_to_async(lambda: list(RequestLog.objects.values_list()))())
-    assert journal.written == 3
+    assert journal.written == 4
     assert find_canary(everything) is None
 
 
