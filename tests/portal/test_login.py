@@ -67,6 +67,14 @@ def test_it_tells_somebody_without_rights_where_to_go(client, alice):
     assert b"signed in as alice, who may not open that page" in page.content
 
 
+def test_it_blames_nobody_who_only_comes_by(client, alice):
+    client.force_login(alice)
+
+    page = client.get("/accounts/login/").content
+
+    assert b"signed in as alice. Sign in with another account" in page
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_it_stops_guessing_after_ten_tries(client, alice, page):
     for _ in range(10):

@@ -121,7 +121,9 @@
 
   // On a phone the header's links scroll: the page's own must be in sight.
   const current = document.querySelector(".head nav [aria-current]");
-  if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.offsetLeft - 40;
+  // At the edge of the item before it, so that no name begins in its middle.
+  const first = current && (current.previousElementSibling || current);
+  if (first) first.parentElement.scrollLeft = first.offsetLeft - first.parentElement.offsetLeft;
 
   function csrf() {
     return document.querySelector("meta[name=csrf]")?.content || "";
