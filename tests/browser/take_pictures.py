@@ -48,10 +48,10 @@ PAGES = {
     "admin": "/admin/endpoints/endpoint/",
     "login": "/accounts/login/",  # the last, for it takes the session away
 }
-# Fleets other than that of three show no more than these.
-PAGES_OF = {
-    "empty": {"fleet", "models", "requests", "explain", "rules", "connect", "playground", "admin"},
-    "many": {"fleet", "endpoint", "models", "model", "requests", "explain", "connect", "playground", "admin"},
+# What other fleets than that of three have no page for, or one that looks the same.
+NOT_OF = {
+    "empty": {"endpoint", "model", "request", "preview", "login"},
+    "many": {"request", "login"},
 }
 WALL = {"fleet", "endpoint", "models", "requests", "explain"}  # what hangs on walls
 LOOKS: dict[str, tuple[ViewportSize, bool]] = {
@@ -81,7 +81,7 @@ async def take_all(folder: Path, part: str) -> None:
     async with open_chromium("--hide-scrollbars") as browser, scenes.backends() as three:
         with LiveServer() as server:
             state = await signed_in(browser, server)
-            for fleet, rows in (("empty", []), ("many", scenes.crowd(200, 10)), ("three", three)):
+            for fleet, rows in (("empty", []), ("three", three), ("many", scenes.crowd(200, 10))):
                 if not any(part in f"{page}-{fleet}-{look}.webp" for page in PAGES for look in LOOKS):
                     continue
                 await asyncio.to_thread(fill_fleet, server.data_dir, scenes.fleet(rows))
@@ -89,6 +89,7 @@ async def take_all(folder: Path, part: str) -> None:
                 tried_twice = ""
                 if fleet == "three":
                     tried_twice = (await scenes.traffic(server.url))[-2]
+                if rows:
                     await asyncio.to_thread(fill_rules, server.data_dir)
                 for look in LOOKS:
                     await take_look(browser, server, state, folder / "pages", (fleet, look, part, tried_twice))
@@ -114,7 +115,7 @@ async def take_look(
     page = await context.new_page()
     for title, address in PAGES.items():
         file = folder / f"{title}-{fleet}-{look}.webp"
-        shown = PAGES_OF.get(fleet, PAGES.keys()) & (WALL if "wall" in look else PAGES.keys())
+        shown = (WALL if "wall" in look else PAGES.keys()) - NOT_OF.get(fleet, set())
         if title not in shown or part not in file.name:
             continue
         if title == "login":

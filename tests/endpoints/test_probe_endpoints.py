@@ -401,7 +401,10 @@ async def test_it_asks_once_and_prints_a_table(data):
 
 def test_it_says_why_an_endpoint_is_down_and_that_another_prober_is_active(data):
     with closing(sqlite3.connect(data / "olla.sqlite3")) as database, database:
-        database.execute("INSERT INTO endpoints_proberlease VALUES (1, 'other', '2020-01-01', '2999-01-01')")
+        database.execute(
+            "INSERT INTO endpoints_proberlease (id, holder, renewed_at, expires_at, durations)"
+            " VALUES (1, 'other', '2020-01-01', '2999-01-01', '{}')"
+        )
     done = manage(data, "probe_endpoints", "--once")
     assert "offline" in done.stdout
     assert "port 9" in done.stdout

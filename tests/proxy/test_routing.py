@@ -108,7 +108,7 @@ def test_it_takes_every_endpoint_of_the_prefix_without_a_model() -> None:
 
 @pytest.mark.parametrize(
     ("target", "expected"),
-    [("/api/ps", ["a"]), ("/tokenize", ["b"]), ("/base/v1/api/ps", ["a"]), ("/v1/images/generations", ["c"]),
+    [("/api/ps", ["a"]), ("/tokenize", ["b"]), ("/base/v1/api/ps", ["a"]), ("/v1/images/variations", ["c"]),
      ("/nobody/knows", ["a", "b", "c"])],
 )  # fmt: skip
 def test_it_picks_kinds_that_know_the_path_and_widens_when_none_does(target: str, expected: list[str]) -> None:

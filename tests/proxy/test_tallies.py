@@ -258,6 +258,8 @@ async def run(proxy, settings, long_form):
         unsubscribe(journal.note)
         await journal.flush(20)
         rows = await sync_to_async(lambda: list(RequestLog.objects.all()))()
+        for _ in range(MOST_OPEN):
+            admission.open_requests.close(GREEDY)
         yield Run(Counter(name for name, _ in told.values()), told, rows)
 
 
