@@ -27,6 +27,23 @@ from tests.translation import cost
 
 REPORT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 Row = tuple[str, str]
+# What profiles have led to; measured when each was made, before and after taken in turns.
+MENDS = """## Mends so far
+
+| Mend | Before | After |
+|---|---|---|
+| Decisions are remembered for equal requests | 37 us | 3 us |
+| Plain structs for what is made for every request | 28 us | 11 us |
+| Headers to the endpoint, planned for each | 20 us | 7 us |
+| The same, names of headers judged once | 6.0 us | 3.4 us |
+| Headers of our own on the answer | 12 us | 2 us |
+| Requests leave no cycle of references behind | a collection of 7 to 20 ms every 250 requests | none |
+| Request log: 25 rows by one statement, few hand-overs of the interpreter's lock | 110 us | 60 us |
+| Log, statistics and lines told of 16 requests at a time; lines leave in one write | 60 us | 15 us |
+| Request lines render once what many share | 13.5 us | 8.2 us |
+| Reading what an answer told of its cost | 8.0 us | 6.1 us |
+| A JSON request, all of the above since log and statistics came | 777 - 890 - 938 us | 558 - 585 - 630 us |
+"""
 
 
 def measure(quick: bool) -> tuple[list[Row], list[float]]:
@@ -152,7 +169,8 @@ Latencies of single requests over one connection, product:
 ```
 {histogram(readings)}
 ```
-"""
+
+{MENDS}"""
 
 
 def main() -> None:
