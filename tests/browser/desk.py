@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import tempfile
@@ -11,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 from playwright.async_api import Browser, ConsoleMessage, Page, Request
 
 from tests.browser.scribe import run_in_django
@@ -110,6 +112,13 @@ def screenshot_folder() -> Path:
 def fill_fleet(data_dir: Path, rows: list[dict[str, Any]]) -> None:
     """Replace the endpoints of a running server's database, as a prober would have left them."""
     run_in_django(data_dir, "from tests.browser.desk import replace_fleet; replace_fleet(rows)", rows=rows)
+
+
+async def wait_for_fleet(server: LiveServer, size: int) -> None:
+    """Until the server knows these endpoints and no others: its list says so without an account."""
+    async with httpx.AsyncClient() as client, asyncio.timeout(20):
+        while (await client.get(f"{server.url}/internal/status/endpoints")).json()["total_count"] != size:
+            await asyncio.sleep(0.2)
 
 
 def replace_fleet(rows: list[dict[str, Any]]) -> None:

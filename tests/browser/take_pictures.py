@@ -23,7 +23,7 @@ from playwright.async_api import Browser, Page, ViewportSize
 
 from tests.browser import scenes
 from tests.browser.chromium import open_chromium
-from tests.browser.desk import fill_fleet, signed_in
+from tests.browser.desk import fill_fleet, signed_in, wait_for_fleet
 from tests.browser.rules_desk import fill_rules, start_preview
 from tests.browser.scribe import ROOT
 from tests.live import LiveServer
@@ -95,13 +95,6 @@ async def take_all(folder: Path, part: str) -> None:
                     await take_look(browser, server, state, folder / "pages", (fleet, look, part, tried_twice))
         if part in FIRST:
             await take_demo(browser, folder / FIRST)
-
-
-async def wait_for_fleet(server: LiveServer, size: int) -> None:
-    """Until the server knows these endpoints and no others: its list says so without an account."""
-    async with httpx.AsyncClient() as client, asyncio.timeout(20):
-        while (await client.get(f"{server.url}/internal/status/endpoints")).json()["total_count"] != size:
-            await asyncio.sleep(0.2)
 
 
 async def take_look(

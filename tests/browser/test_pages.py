@@ -5,17 +5,19 @@ The pictures go to OLLA_SCREENSHOTS, or a folder in the temporary directory.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
-from tests.browser.desk import fill_fleet, open_page, screenshot_folder
+from tests.browser.desk import fill_fleet, open_page, screenshot_folder, wait_for_fleet
 from tests.browser.scenes import THREE, crowd, fleet
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 FLEETS: dict[str, list[dict[str, Any]]] = {"empty": [], "three": THREE, "forty": crowd()}
+FILLED = re.compile(".")  # not by an expression to wait for: the pages' policy forbids evaluating texts
 LOOKS = [(1280, False), (1280, True), (360, False), (360, True)]
 
 
@@ -32,7 +34,7 @@ async def test_it_shows_the_fleet_at_every_size(browser, server, state, name):
         async with open_page(browser, server, width=width, dark=dark, state=state) as page:
             await page.goto(f"{server.url}/")
             if FLEETS[name]:
-                await page.wait_for_function("document.querySelector('#fleet time[datetime]')?.title")
+                await expect(page.locator("#fleet time[datetime]").first).to_have_attribute("title", FILLED)
                 await page.locator("#live[data-state=live]").wait_for()
             await assert_fits(page)
             file = f"fleet-{name}-{width}-{'dark' if dark else 'light'}.png"
@@ -87,7 +89,7 @@ async def test_it_shows_times_in_words_with_the_exact_local_time_on_hover(browse
     async with open_page(browser, server, state=state) as page:
         await page.goto(f"{server.url}/")
         moment = page.locator("#fleet tr", has_text="gpu-1").locator("time[data-f=since]")
-        await page.wait_for_function("document.querySelector('#fleet time[data-f=since]')?.title")
+        await expect(page.locator("#fleet time[data-f=since]").first).to_have_attribute("title", FILLED)
         assert "CET" in (await moment.get_attribute("title") or "") or "GMT+" in (
             await moment.get_attribute("title") or ""
         )
@@ -96,6 +98,7 @@ async def test_it_shows_times_in_words_with_the_exact_local_time_on_hover(browse
 
 async def test_it_can_be_used_with_the_keyboard_alone(browser, server, state):
     fill_fleet(server.data_dir, [])
+    await wait_for_fleet(server, 0)
     async with open_page(browser, server, state=state) as page:
         await page.goto(f"{server.url}/")
         reached = set()

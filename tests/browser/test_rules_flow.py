@@ -97,7 +97,7 @@ async def take_pictures(browser: Any, server: LiveServer, state: Any, result: st
             look = f"{width}-{'dark' if dark else 'light'}"
             for name, address in (("rules", f"{server.url}/rules/"), ("rule-preview", result)):
                 await page.goto(address)
-                await page.wait_for_function("document.fonts.ready")
+                await page.evaluate("document.fonts.ready.then(() => true)")
                 if name == "rules":
                     await page.locator(".what-if summary").nth(1).click()
                 await page.screenshot(path=screenshot_folder() / f"{name}-{look}.png", full_page=True)
