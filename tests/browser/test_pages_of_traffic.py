@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, Request, expect
+from playwright.async_api import Page, Request, Route, expect
 
 from tests.browser import scenes
 from tests.browser.desk import fill_fleet, open_page
@@ -89,6 +89,30 @@ async def test_it_asks_for_nothing_while_paused_or_hidden(browser, server, state
         assert len(asked) == before
         await set_hidden(page, False)
         await expect(page.locator("#rows tr", has_text="while-paused")).to_be_visible(timeout=20_000)
+
+
+async def test_it_takes_an_answer_that_came_after_the_pause(browser, server, state):
+    paused = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await paused.wait()
+        async with asyncio.timeout(20):  # the log is written a moment later
+            while "as-it-pauses" not in await (await page.request.get(route.request.url)).text():
+                await asyncio.sleep(0.1)
+        await route.continue_()
+
+    async with open_page(browser, server, state=state) as page:
+        await page.route("**/requests/rows/**", hold)
+        await page.goto(f"{server.url}/requests/?status=404")
+        async with page.expect_request_finished(lambda request: "/requests/rows/" in request.url) as taken:
+            async with page.expect_request("**/requests/rows/**"):  # at the latest when it hears of this one
+                await ask(server, "as-it-pauses")
+            await page.get_by_role("button", name="Pause").click()
+            paused.set()
+        answer = await (await taken.value).response()
+        assert answer is not None
+        assert "as-it-pauses" in await answer.text()
+        assert await page.locator("#rows tr", has_text="as-it-pauses").count() == 0
 
 
 async def test_it_finds_a_request_by_its_id_and_explains_it_again(browser, server, state):

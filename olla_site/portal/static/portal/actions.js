@@ -17,6 +17,7 @@
         method: "POST",
         headers: { "X-CSRFToken": olla.csrf(), "HX-Request": "true" },
       });
+      await answer.text(); // unread, an answer holds its connection
       const told = JSON.parse(answer.headers.get("HX-Trigger") || "{}")["olla:toast"];
       if (answer.status === 401) location.reload();
       else if (told) olla.toast(told.text, told.level);

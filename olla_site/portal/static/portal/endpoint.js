@@ -93,7 +93,8 @@
     if (document.hidden) return;
     try {
       const answer = await fetch(charts.dataset.history, { cache: "no-store" });
-      if (answer.ok && !answer.redirected) draw(await answer.json());
+      const text = await answer.text(); // also a sign-in page: unread, an answer holds its connection
+      if (answer.ok && !answer.redirected) draw(JSON.parse(text));
     } catch {
       // the live mark says that the server is away
     }

@@ -68,13 +68,13 @@
     async function poll() {
       try {
         const answer = await fetch(address(), { headers: { "HX-Request": "true" }, cache: "no-store" });
+        const text = await answer.text(); // whatever it is: unread, an answer holds its connection
         if (answer.status === 401 || answer.status === 403) {
           be("signed-out");
           pause();
           return;
         }
         if (!answer.ok) throw new Error(String(answer.status));
-        const text = await answer.text();
         if (!poller) return; // the socket came back meanwhile
         be("polling");
         onPoll(text);

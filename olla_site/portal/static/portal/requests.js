@@ -42,8 +42,9 @@
     asking = Date.now();
     try {
       const answer = await fetch(missed(), { headers: { "HX-Request": "true" } });
+      const text = await answer.text(); // also one not wanted: unread, an answer holds its connection
       if (answer.status === 401 || answer.status === 403) window.location.reload();
-      else if (answer.ok && !paused) insert(await answer.text());
+      else if (answer.ok && !paused) insert(text);
     } catch {
       // the live mark says that the server is away
     }
