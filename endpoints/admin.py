@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.forms import ModelForm
@@ -18,7 +18,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from endpoints import alert_admin, routing_admin  # noqa: F401 - registers their tables
+from endpoints import alert_admin  # noqa: F401 - registers its table
 from endpoints.admin_actions import EndpointActions
 from endpoints.detect_desk import DetectDesk
 from endpoints.drift_desk import DriftDesk
@@ -28,6 +28,7 @@ from endpoints.in_flight import in_flight_of
 from endpoints.lookup import resolve_hosts
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth, ProberLease
 from endpoints.operations import Ask, ask_prober, prober_state
+from endpoints.routing_admin import tell_warnings
 from endpoints.status_text import HealthFacts, describe_state, describe_status
 from endpoints.validation import URL_FIELDS, hosts_of
 
@@ -256,8 +257,7 @@ class EndpointAdmin(DetectDesk, EndpointActions, _EndpointAdmin):
     def save_model(self, request: HttpRequest, obj: Endpoint, form: ModelForm[Endpoint], change: bool) -> None:
         super().save_model(request, obj, form, change)
         ask_prober([obj.pk], (Ask.PROBE, Ask.DISCOVERY))
-        for text in getattr(form, "warnings", ()):
-            messages.warning(request, text)
+        tell_warnings(request, form)
 
     def get_deleted_objects(self, objs: Sequence[Any] | QuerySet[Any], request: HttpRequest) -> Any:
         """Machine rows go with their endpoint, although nobody may delete them by themselves."""

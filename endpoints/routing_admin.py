@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -45,33 +46,17 @@ OPERATOR_HELP = (
 )
 
 
-def tell(request: HttpRequest, form: Any) -> None:
+def tell_warnings(request: HttpRequest, form: Any) -> None:
     """Show the warnings of a saved form."""
     for text in getattr(form, "warnings", ()):
         messages.warning(request, text)
 
 
-def find_preview(request: HttpRequest, object_id: str | None, name: str = "portal:rule_preview_form") -> str:
-    """Where the form is sent to be tried on logged requests; empty where there is no portal, or no right to it."""
-    if not request.user.has_perm("portal.administer"):
-        return ""
-    try:
-        return reverse(name, args=[object_id] if object_id else [])
-    except NoReverseMatch:
-        return ""
+class PreviewDesk:
+    """Adds a button to a form that tries it on logged requests before it is saved."""
 
-
-@admin.register(ModelAlias)
-class ModelAliasAdmin(_AliasAdmin):
-    """Names clients may use, and the models they stand for."""
-
-    form = AliasForm
-    list_display = ("name", "targets_text", "one_model", "notes_text")
-    search_fields = ("name", "targets", "notes")
-    list_per_page = 100
-
-    class Media:
-        css = {"all": ("endpoints/admin.css",)}  # noqa: RUF012 - Django reads this as plain data
+    preview_view: str  # takes the posted form, of a stored row or a new one
+    form_context: Mapping[str, Any] = {}  # what else the form's template shows
 
     def changeform_view(
         self,
@@ -80,8 +65,34 @@ class ModelAliasAdmin(_AliasAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        preview = {"preview_address": find_preview(request, object_id, "portal:alias_preview_form")}
-        return super().changeform_view(request, object_id, form_url, {**preview, **(extra_context or {})})
+        """The form, which knows where it can be tried."""
+        preview = {"preview_address": self._find_preview(request, object_id)}
+        context = {**self.form_context, **preview, **(extra_context or {})}
+        answer: HttpResponse = super().changeform_view(request, object_id, form_url, context)  # type: ignore[misc]
+        return answer
+
+    def _find_preview(self, request: HttpRequest, object_id: str | None) -> str:
+        """Where the form is sent to be tried; empty where there is no portal, or no right to it."""
+        if not request.user.has_perm("portal.administer"):
+            return ""
+        try:
+            return reverse(self.preview_view, args=[object_id] if object_id else [])
+        except NoReverseMatch:
+            return ""
+
+
+@admin.register(ModelAlias)
+class ModelAliasAdmin(PreviewDesk, _AliasAdmin):
+    """Names clients may use, and the models they stand for."""
+
+    form = AliasForm
+    preview_view = "portal:alias_preview_form"
+    list_display = ("name", "targets_text", "one_model", "notes_text")
+    search_fields = ("name", "targets", "notes")
+    list_per_page = 100
+
+    class Media:
+        css = {"all": ("endpoints/admin.css",)}  # noqa: RUF012 - Django reads this as plain data
 
     @admin.display(description="models, best first")
     def targets_text(self, alias: ModelAlias) -> str:
@@ -93,7 +104,7 @@ class ModelAliasAdmin(_AliasAdmin):
 
     def save_model(self, request: HttpRequest, obj: ModelAlias, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        tell(request, form)
+        tell_warnings(request, form)
 
 
 class ConditionInline(_Conditions):
@@ -120,10 +131,12 @@ class ConditionInline(_Conditions):
 
 
 @admin.register(RoutingRule)
-class RoutingRuleAdmin(_RuleAdmin):
+class RoutingRuleAdmin(PreviewDesk, _RuleAdmin):
     """Rules in the order they are tried."""
 
     form = RuleForm
+    preview_view = "portal:rule_preview_form"
+    form_context: ClassVar = {"condition_help": CONDITION_HELP, "operator_help": OPERATOR_HELP}
     inlines = (ConditionInline,)
     list_display = ("name", "order", "enabled", "summary")
     list_editable = ("order",)
@@ -154,20 +167,6 @@ class RoutingRuleAdmin(_RuleAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[RoutingRule]:
         return super().get_queryset(request).prefetch_related("conditions", "endpoints")
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        help_context = {
-            "condition_help": CONDITION_HELP,
-            "operator_help": OPERATOR_HELP,
-            "preview_address": find_preview(request, object_id),
-        }
-        return super().changeform_view(request, object_id, form_url, {**help_context, **(extra_context or {})})
-
     @admin.display(description="what it does")
     def summary(self, rule: RoutingRule) -> str:
         names = {each.pk: each.name for each in rule.endpoints.all()}
@@ -196,11 +195,11 @@ class RoutingRuleAdmin(_RuleAdmin):
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        tell(request, form)
+        tell_warnings(request, form)
         for formset in formsets:
             for row in formset.forms:
                 if row not in formset.deleted_forms:
-                    tell(request, row)
+                    tell_warnings(request, row)
         rule: RoutingRule = form.instance
         if rule.enabled and not rule.conditions.exists():
             messages.warning(
