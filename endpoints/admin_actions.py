@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
@@ -16,8 +15,8 @@ from endpoints.operations import (
     PROBE_WAIT_SECONDS,
     Ask,
     ask_prober,
+    change_state,
     prober_state,
-    set_state,
     wait_for_prober,
 )
 
@@ -58,8 +57,7 @@ class EndpointActions:
 
     @admin.action(description="Resume: take requests again", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
-        changed = self._set_state(request, queryset, OperatorState.ACTIVE)
-        ask_prober([each.pk for each in changed], (Ask.PROBE,))
+        self._set_state(request, queryset, OperatorState.ACTIVE)
 
     @admin.action(description="Disable: no requests, no probes", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
@@ -72,16 +70,12 @@ class EndpointActions:
         state: OperatorState,
         *,
         then_disable: bool = False,
-    ) -> list[Endpoint]:
-        changed = set_state(queryset, state, then_disable=then_disable)
-        if not changed:
+    ) -> None:
+        changed = change_state(queryset, state, request.user.pk or 0, then_disable=then_disable)
+        if changed:
+            messages.success(request, f"{join_names(changed)}: now {state.value}.")
+        else:
             messages.info(request, f"Nothing to do: already {state.value}.")
-            return changed
-        LogEntry.objects.log_actions(
-            request.user.pk or 0, changed, CHANGE, change_message=f"State set to {state.value}."
-        )
-        messages.success(request, f"{join_names(changed)}: now {state.value}.")
-        return changed
 
     def _ask(self, request: HttpRequest, chosen: list[Endpoint], ask: Ask) -> None:
         """Ask the prober and tell what came of it."""

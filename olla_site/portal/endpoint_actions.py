@@ -6,10 +6,8 @@ ask the prober and wait for what it finds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -17,7 +15,7 @@ from django.urls import reverse
 from endpoints.facts import health_of
 from endpoints.health import ROUTABLE, OperatorState, Status
 from endpoints.models import Endpoint
-from endpoints.operations import PROBE_WAIT_SECONDS, Ask, ask_prober, prober_state, set_state, wait_for_prober
+from endpoints.operations import PROBE_WAIT_SECONDS, Ask, ask_prober, change_state, prober_state, wait_for_prober
 from olla_site.portal.access import Right, action
 from olla_site.portal.answers import done
 
@@ -56,20 +54,9 @@ def act(request: HttpRequest, pk: int, name: str) -> HttpResponseBase:
 
 
 def _change(request: HttpRequest, endpoint: Endpoint, wish: Wish) -> tuple[str, str]:
-    if not fulfil(wish, [endpoint], request.user.pk or 0):
+    if not change_state([endpoint], wish.state, request.user.pk or 0, then_disable=wish.then_disable):
         return f"already {wish.state.value}.", "info"
     return f"{wish.told}.", "success"
-
-
-def fulfil(wish: Wish, endpoints: Sequence[Endpoint], user_pk: int) -> list[Endpoint]:
-    """Give endpoints a state and note who did; those that had another one."""
-    changed = set_state(endpoints, wish.state, then_disable=wish.then_disable)
-    if changed:
-        message = f"State set to {wish.state.value}."
-        LogEntry.objects.log_actions(user_pk, changed, CHANGE, change_message=message)
-    if changed and wish.state is OperatorState.ACTIVE:
-        ask_prober([each.pk for each in changed], (Ask.PROBE,))
-    return changed
 
 
 def _ask(endpoint: Endpoint, ask: Ask) -> tuple[str, str]:

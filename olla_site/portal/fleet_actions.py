@@ -11,10 +11,10 @@ from django.shortcuts import redirect, render
 from endpoints.facts import health_of
 from endpoints.health import ROUTABLE, OperatorState, Status
 from endpoints.models import Endpoint
-from endpoints.operations import Ask, ask_prober, prober_state
+from endpoints.operations import Ask, ask_prober, change_state, prober_state
 from olla_site.portal.access import Right, action, page
 from olla_site.portal.answers import done, is_htmx
-from olla_site.portal.endpoint_actions import ASKS, NO_PROBER, WISHES, Wish, fulfil
+from olla_site.portal.endpoint_actions import ASKS, NO_PROBER, WISHES, Wish
 from olla_site.portal.fleet_work import Work, cancel, desk, join_names, look
 
 MOST = 1000  # endpoints at once
@@ -66,7 +66,7 @@ def read_chosen(values: QueryDict) -> list[Endpoint]:
 
 def change(user_pk: int, chosen: Sequence[Endpoint], wish: Wish) -> tuple[str, str]:
     """Give all of them a state; the answer in words, and its level."""
-    changed = fulfil(wish, chosen, user_pk)
+    changed = change_state(chosen, wish.state, user_pk, then_disable=wish.then_disable)
     if not changed:
         return f"Nothing to do: already {wish.state.value}.", "info"
     same = len(chosen) - len(changed)
