@@ -55,8 +55,8 @@ def tell_warnings(request: HttpRequest, form: Any) -> None:
 class PreviewDesk:
     """Adds a button to a form that tries it on logged requests before it is saved."""
 
-    preview_view: str  # takes the posted form, of a stored row or a new one
-    form_context: Mapping[str, Any] = {}  # what else the form's template shows
+    preview_view: ClassVar[str]  # takes the posted form, of a stored row or a new one
+    form_context: ClassVar[Mapping[str, Any]] = {}  # what else the form's template shows
 
     def changeform_view(
         self,
