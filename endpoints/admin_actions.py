@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from endpoints.facts import health_of
-from endpoints.health import ROUTABLE, OperatorState, Status
+from endpoints.health import ROUTABLE, OperatorState
 from endpoints.models import Endpoint, EndpointHealth
 from endpoints.operations import (
+    NAMED,
     PROBE_WAIT_SECONDS,
     Ask,
     ask_prober,
     change_state,
+    join_names,
     prober_state,
     wait_for_prober,
 )
-
-NAMED = 5  # names listed in one message
-
-
-def join_names(endpoints: Iterable[Endpoint]) -> str:
-    """Names for a message: the first few, then how many more."""
-    names = [endpoint.name for endpoint in endpoints]
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 class EndpointActions:
@@ -82,13 +73,13 @@ class EndpointActions:
         off = [each for each in chosen if each.state == OperatorState.DISABLED.value]
         if off:
             messages.warning(request, f"{join_names(off)}: disabled, so not probed. Resume first.")
-        wanted = {each.pk: each for each in chosen if each not in off}
+        wanted = {each.pk: each for each in chosen if each.state != OperatorState.DISABLED.value}
         asked = ask_prober(wanted, (ask,))
         if ask is Ask.DISCOVERY:
-            unwell = [each for each in wanted.values() if Status(health_of(each).status) not in ROUTABLE]
+            unwell = [each for each in wanted.values() if health_of(each).status not in ROUTABLE]
             if unwell:
                 messages.warning(request, f"{join_names(unwell)}: not well; the models are read once it is.")
-            wanted = {pk: each for pk, each in wanted.items() if each not in unwell}
+            wanted = {pk: each for pk, each in wanted.items() if health_of(each).status in ROUTABLE}
         if not wanted:
             return
         if not prober_state().alive:

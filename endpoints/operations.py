@@ -22,6 +22,7 @@ from endpoints.models import Endpoint, EndpointHealth, ProberLease
 
 POLL_SECONDS = 0.1
 PROBE_WAIT_SECONDS = 10.0
+NAMED = 5  # names in one message
 
 
 class Ask(StrEnum):
@@ -103,8 +104,13 @@ def ask_prober(endpoint_ids: Iterable[int], asks: Iterable[Ask]) -> datetime:
     return now
 
 
+def read_plans(endpoint_ids: Collection[int], ask: Ask) -> dict[int, datetime]:
+    """When the prober is to do that at each of the endpoints it has looked at."""
+    return dict(EndpointHealth.objects.filter(pk__in=endpoint_ids).values_list("pk", _COLUMNS[ask]))
+
+
 def withdraw(plans: Mapping[int, datetime], asked: datetime, ask: Ask) -> None:
-    """Take back what was asked for at `asked` where it is not done yet; `plans` has when it was due before."""
+    """Take back what was asked for at `asked` where it is not done yet; `plans` are those before."""
     column = _COLUMNS[ask]
     with transaction.atomic():
         for pk, plan in plans.items():
@@ -129,3 +135,10 @@ def wait_for_prober(endpoint_ids: Iterable[int], asked: datetime, ask: Ask, time
         if done == wanted or time.monotonic() >= deadline:
             return done
         time.sleep(POLL_SECONDS)
+
+
+def join_names(named: Iterable[Endpoint | str]) -> str:
+    """The names of endpoints for a message: the first few, then how many more."""
+    names = [str(each) for each in named]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 
 from endpoints.facts import health_of
-from endpoints.health import ROUTABLE, OperatorState, Status
+from endpoints.health import ROUTABLE, OperatorState
 from endpoints.models import Endpoint
 from endpoints.operations import PROBE_WAIT_SECONDS, Ask, ask_prober, change_state, prober_state, wait_for_prober
 from olla_site.portal.access import Right, action
@@ -64,7 +64,7 @@ def _ask(endpoint: Endpoint, ask: Ask) -> tuple[str, str]:
     if endpoint.state == OperatorState.DISABLED.value:
         return "disabled, so not probed. Resume it first.", "warning"
     asked = ask_prober([endpoint.pk], (ask,))
-    if ask is Ask.DISCOVERY and Status(health_of(endpoint).status) not in ROUTABLE:
+    if ask is Ask.DISCOVERY and health_of(endpoint).status not in ROUTABLE:
         return "not well; its models are read once it is.", "warning"
     if not prober_state().alive:
         return NO_PROBER, "error"

@@ -9,13 +9,13 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Qu
 from django.shortcuts import redirect, render
 
 from endpoints.facts import health_of
-from endpoints.health import ROUTABLE, OperatorState, Status
+from endpoints.health import ROUTABLE, OperatorState
 from endpoints.models import Endpoint
-from endpoints.operations import Ask, ask_prober, change_state, prober_state
+from endpoints.operations import Ask, ask_prober, change_state, join_names, prober_state
 from olla_site.portal.access import Right, action, page
 from olla_site.portal.answers import done, is_htmx
 from olla_site.portal.endpoint_actions import ASKS, NO_PROBER, WISHES, Wish
-from olla_site.portal.fleet_work import Work, cancel, desk, join_names, look
+from olla_site.portal.fleet_work import Work, cancel, desk, look
 
 MOST = 1000  # endpoints at once
 HOME = "portal:home"
@@ -71,21 +71,21 @@ def change(user_pk: int, chosen: Sequence[Endpoint], wish: Wish) -> tuple[str, s
         return f"Nothing to do: already {wish.state.value}.", "info"
     same = len(chosen) - len(changed)
     already = f" {same} {'was' if same == 1 else 'were'} already." if same else ""
-    return f"{join_names([each.name for each in changed])}: {wish.told}.{already}", "success"
+    return f"{join_names(changed)}: {wish.told}.{already}", "success"
 
 
 def _ask(request: HttpRequest, chosen: list[Endpoint], ask: Ask) -> HttpResponseBase:
     notes = []
-    off = [each.name for each in chosen if each.state == OperatorState.DISABLED.value]
+    off = [each for each in chosen if each.state == OperatorState.DISABLED.value]
     if off:
         notes.append(f"Left out, for disabled endpoints are not probed: {join_names(off)}.")
     wanted = [each for each in chosen if each.state != OperatorState.DISABLED.value]
     if ask is Ask.DISCOVERY:
-        unwell = [each for each in wanted if Status(health_of(each).status) not in ROUTABLE]
+        unwell = [each for each in wanted if health_of(each).status not in ROUTABLE]
         if unwell:
-            notes.append(f"Not well, so their models are read later: {join_names([e.name for e in unwell])}.")
+            notes.append(f"Not well, so their models are read later: {join_names(unwell)}.")
             ask_prober([each.pk for each in unwell], (ask,))
-        wanted = [each for each in wanted if Status(health_of(each).status) in ROUTABLE]
+        wanted = [each for each in wanted if health_of(each).status in ROUTABLE]
     if not wanted:
         return done(request, " ".join(notes), HOME, "warning")
     if not prober_state().alive:

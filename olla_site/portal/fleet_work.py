@@ -14,12 +14,11 @@ from datetime import datetime
 
 from endpoints.health import ROUTABLE
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth
-from endpoints.operations import Ask, ask_prober, find_done, prober_state, withdraw
+from endpoints.operations import Ask, ask_prober, find_done, join_names, prober_state, read_plans, withdraw
 
 MOST_WORKS = 64
 KEPT_SECONDS = 900.0
 PATIENCE = 60.0  # seconds for the first result and after each; then who asked is told that nothing comes
-NAMED = 5
 
 
 @dataclass(slots=True, eq=False)
@@ -61,8 +60,7 @@ class WorkDesk:
     def start(self, owner: int, ask: Ask, chosen: Sequence[Endpoint], notes: tuple[str, ...]) -> Work:
         """Ask the prober for all of them at once."""
         names = {each.pk: each.name for each in chosen}
-        column = "next_check" if ask is Ask.PROBE else "next_discovery"
-        plans = dict(EndpointHealth.objects.filter(pk__in=names).values_list("pk", column))
+        plans = read_plans(names, ask)
         work = Work(owner, ask, names, plans, ask_prober(names, (ask,)), notes)
         with self._lock:
             self._forget_old()
@@ -84,7 +82,7 @@ class WorkDesk:
 
 
 def look(work: Work, now: float) -> None:
-    """See how far a work is. One query while it goes on, three once it is over."""
+    """See how far a work is. A few queries, however many endpoints are asked."""
     if work.is_over:
         return
     gone = work.names.keys() - set(Endpoint.objects.filter(pk__in=work.names).values_list("pk", flat=True))
@@ -123,12 +121,6 @@ def tell(work: Work) -> tuple[str, ...]:
         good = f"{_many(len(rows) - len(bad))} told {count} model{'' if count == 1 else 's'} in all"
         parts = [good] + ([f"{len(bad)} could not be read: {join_names(bad)}"] if bad else [])
     return (f"{'; '.join(parts)}.",) if rows else ()
-
-
-def join_names(names: Sequence[str]) -> str:
-    """Names for a sentence: the first few, then how many more."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _many(count: int) -> str:
