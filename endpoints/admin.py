@@ -194,17 +194,13 @@ class EndpointAdmin(DetectDesk, EndpointActions, _EndpointAdmin):
         """Requests open to it in this process."""
         return in_flight_of(endpoint.pk)
 
-    def latency(self, endpoint: Endpoint) -> str:
-        milliseconds = health_of(endpoint).latency_ms
-        return "-" if milliseconds is None else f"{milliseconds:.0f} ms"
-
     @admin.display(description="probed", ordering="health__last_checked")
     def probes(self, endpoint: Endpoint) -> SafeString:
         health = health_of(endpoint)
         return format_html(
             '{}<span class="olla-sub">{}</span><span class="olla-sub">{}</span>',
             render_time(health.last_checked),
-            self.latency(endpoint),
+            _write_latency(health),
             render_time(health.next_check),
         )
 
@@ -221,7 +217,7 @@ class EndpointAdmin(DetectDesk, EndpointActions, _EndpointAdmin):
             "badges": render_badges(gather_facts(endpoint, getattr(endpoint, "prober_seen", None))),
             "health": health,
             "kind": describe_kind(endpoint),
-            "latency": self.latency(endpoint),
+            "latency": _write_latency(health),
             "in_flight": in_flight_of(endpoint.pk),
             "times": {
                 "Since": render_time(health.status_since),
@@ -279,10 +275,8 @@ class DiscoveredModelAdmin(DriftDesk, ReadOnlyAdmin):
 
 def render_badges(facts: HealthFacts) -> SafeString:
     """Status, operator state and reason of one endpoint. Without a template: a list has many."""
-    badge, state = (
-        describe_status(facts, timezone.now().timestamp()),
-        describe_state(facts.state, facts.state_reason),
-    )
+    badge = describe_status(facts, timezone.now().timestamp())
+    state = describe_state(facts.state, facts.state_reason)
     tone = f"olla-{badge.tone}{' olla-stale' if badge.stale else ''}"
     parts = [_render_badge(badge.label, tone, badge.reason)]
     if badge.stale:
@@ -292,6 +286,10 @@ def render_badges(facts: HealthFacts) -> SafeString:
     if badge.reason:
         parts.append(format_html('<span class="olla-reason">{}</span>', Truncator(badge.reason).chars(120)))
     return format_html_join(" ", "{}", ((part,) for part in parts))
+
+
+def _write_latency(health: EndpointHealth) -> str:
+    return "-" if health.latency_ms is None else f"{health.latency_ms:.0f} ms"
 
 
 def _render_badge(label: str, classes: str, reason: str) -> SafeString:
