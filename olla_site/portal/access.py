@@ -10,7 +10,7 @@ start. Without an account somebody may look (and only look) from inside OLLA_POR
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
@@ -25,7 +25,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from endpoints.conf import conf
-from proxy.client_identity import identify_client, is_within, networks_of
+from proxy.client_identity import Headers, identify_client, is_within, networks_of
 
 View = Callable[..., Any]
 
@@ -74,8 +74,11 @@ _READER = Rights(frozenset({Right.VIEW}))
 _NOBODY = Rights()
 
 
-def rights_of(user: Any, address: str = "", headers: Iterable[str] = ()) -> Rights:
-    """The rights of a user, or of somebody without an account at `address`. Reads the database once a user."""
+def rights_of(user: Any, address: str = "", headers: Headers = ()) -> Rights:
+    """The rights of a user, or of somebody without an account at `address`. Reads the database once a user.
+
+    `headers` are as in an ASGI scope: names in lower case.
+    """
     if user is not None and user.is_authenticated:
         return Rights(frozenset(right for right in Right if user.has_perm(f"portal.{right}")), signed_in=True)
     return _READER if _may_read_anonymously(address, headers) else _NOBODY
@@ -85,9 +88,11 @@ def request_rights(request: HttpRequest) -> Rights:
     """The rights of whoever sent a request, found once for each."""
     known: Rights | None = getattr(request, "portal_rights", None)
     if known is None:
-        known = rights_of(
-            getattr(request, "user", None), str(request.META.get("REMOTE_ADDR", "")), _header_names(request.META)
-        )
+        headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+            for name, value in request.headers.items()
+        ]
+        known = rights_of(getattr(request, "user", None), str(request.META.get("REMOTE_ADDR", "")), headers)
         request.portal_rights = known  # type: ignore[attr-defined]
     return known
 
@@ -145,12 +150,9 @@ def _refuse(request: HttpRequest, right: Right) -> HttpResponseBase | None:
     return redirect_to_login(request.get_full_path())
 
 
-def _header_names(meta: Mapping[str, Any]) -> list[str]:
-    return [name[5:].replace("_", "-").lower() for name in meta if name.startswith("HTTP_")]
-
-
-def _may_read_anonymously(address: str, headers: Iterable[str]) -> bool:
+def _may_read_anonymously(address: str, headers: Headers) -> bool:
     networks = networks_of(conf().portal_anonymous_networks)
+    if not networks:
+        return False
     # The scope is rewritten for pages: what proxies' headers are left in it came from none that is trusted.
-    client = identify_client(address, "http", [(name.encode("latin-1"), b"") for name in headers], ())
-    return is_within(client, networks)
+    return is_within(identify_client(address, "http", headers, ()), networks)

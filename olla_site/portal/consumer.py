@@ -32,8 +32,7 @@ NOT_ASKED = 4001  # close code: there is nothing to say here
 def may_listen(scope: dict[str, Any]) -> bool:
     """Whether whoever opened a socket may look at the portal. Reads the database."""
     client = scope.get("client") or ("", 0)
-    names = [name.decode("latin-1") for name, _ in scope["headers"]]
-    return Right.VIEW in rights_of(scope.get("user"), str(client[0]), names)
+    return Right.VIEW in rights_of(scope.get("user"), str(client[0]), scope["headers"])
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
