@@ -14,6 +14,7 @@ from endpoints.models import Endpoint
 from endpoints.operations import Ask, ask_prober, change_state, join_names, prober_state
 from olla_site.portal.access import Right, action, page
 from olla_site.portal.answers import done, is_htmx
+from olla_site.portal.asked import read_key
 from olla_site.portal.endpoint_actions import ASKS, NO_PROBER, WISHES, Wish
 from olla_site.portal.fleet_work import Work, cancel, desk, look
 
@@ -59,8 +60,8 @@ def stop(request: HttpRequest, key: str) -> HttpResponseBase:
 
 def read_chosen(values: QueryDict) -> list[Endpoint]:
     """The endpoints a form names, by name; what is no endpoint is left out."""
-    texts = values.getlist("endpoint")[:MOST]
-    ids = {int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19}
+    keys = map(read_key, values.getlist("endpoint")[:MOST])
+    ids = {key for key in keys if key is not None}
     return list(Endpoint.objects.filter(pk__in=ids).select_related("health").order_by("name"))
 
 

@@ -18,6 +18,7 @@ from endpoints.conf import conf
 from endpoints.models import Endpoint
 from endpoints.status_text import Tone
 from olla_site.portal.access import page
+from olla_site.portal.asked import read_key
 from proxy.decision_words import decode, describe_error, describe_trace, write_ms
 from proxy.journal import journal_state
 from proxy.log_pages import Cursor, fetch, known_models, parse_cursor
@@ -127,7 +128,7 @@ def read_filters(values: QueryDict) -> dict[str, str]:
     chosen = {name: values.get(name, "").strip()[:200] for name in _FILTERS}
     if chosen["outcome"] not in tuple(Outcome):
         chosen["outcome"] = ""
-    if not (chosen["endpoint"].isascii() and chosen["endpoint"].isdigit() and len(chosen["endpoint"]) < 19):
+    if read_key(chosen["endpoint"]) is None:
         chosen["endpoint"] = ""
     if chosen["within"] not in SPANS:
         chosen["within"] = ""

@@ -15,6 +15,7 @@ from endpoints.rule_draft import read_draft
 from olla_site.portal.access import Right, action, page
 from olla_site.portal.alias_changes import AliasChange, read_alias_draft
 from olla_site.portal.answers import is_htmx
+from olla_site.portal.asked import read_key
 from olla_site.portal.preview_jobs import Job, desk
 from olla_site.portal.preview_making import make_job
 from olla_site.portal.preview_report import build_report
@@ -33,7 +34,7 @@ async def preview(request: HttpRequest) -> HttpResponseBase:
     values = {**request.GET.dict(), **request.POST.dict()}
     if values.get("step") not in BUTTONS:
         raise Http404
-    change = Change(Step(values["step"]), _number(values.get("rule")), _number(values.get("past")))
+    change = Change(Step(values["step"]), read_key(values.get("rule")) or 0, read_key(values.get("past")) or 0)
     answer: HttpResponseBase = await sync_to_async(_start)(request, change, look())
     return answer
 
@@ -133,14 +134,9 @@ def _start_alias_form(request: HttpRequest, pk: int, view: LiveView) -> HttpResp
 
 
 def _start(request: HttpRequest, change: Change | AliasChange, view: LiveView) -> HttpResponseBase:
-    size = _number(request.POST.get("size"))
+    size = read_key(request.POST.get("size"))
     try:
         job = make_job(request.user.pk or 0, change, view, size if size in SIZES else USUAL)
     except OutdatedError as error:
         return refuse(request, [str(error)], status=409)
     return redirect("portal:rule_preview", desk.start(job).key)
-
-
-def _number(text: str | None) -> int:
-    """A number somebody sent; 0 for anything else."""
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0

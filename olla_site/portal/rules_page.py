@@ -20,6 +20,7 @@ from endpoints.rules import Rule, RuleAction
 from endpoints.snapshot import UNIVERSAL, Snapshot, fold_model
 from olla_site.portal.access import Right, action, page, request_rights
 from olla_site.portal.answers import done, is_htmx, say
+from olla_site.portal.asked import read_key
 from olla_site.portal.places import PlaceDrawer
 from olla_site.portal.rule_changes import BUTTONS, Change, OutdatedError, Placed, Step, make, place, read_rows
 from proxy.live import live
@@ -116,8 +117,7 @@ async def change(request: HttpRequest, pk: int, name: str) -> HttpResponseBase:
 
 
 def _change(request: HttpRequest, pk: int, step: Step, view: LiveView) -> HttpResponseBase:
-    past = request.POST.get("past", "")
-    asked = Change(step, pk, int(past) if past.isascii() and past.isdigit() and len(past) < 19 else 0)
+    asked = Change(step, pk, read_key(request.POST.get("past")) or 0)
     try:
         text, level = make(asked, request.user.pk or 0), "success"
     except OutdatedError as error:
