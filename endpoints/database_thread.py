@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,10 +21,15 @@ Work = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"
 
 
 class DatabaseThread:
-    """Runs functions one after the other, each with a fresh database connection."""
+    """Runs functions one after the other, each with a fresh database connection.
 
-    def __init__(self, name: str) -> None:
+    A fresh one notices a file that was replaced, and holds no lock. With `keep` seconds a connection is used again
+    for so long: opening one, and closing SQLite's last, cost more than a small batch of rows.
+    """
+
+    def __init__(self, name: str, *, keep: float = 0.0) -> None:
         self._name = name
+        self._keep = keep
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -47,17 +53,32 @@ class DatabaseThread:
             self._thread = None
 
     def _work(self) -> None:
-        while (work := self._queue.get()) is not None:
-            function, loop, future = work
+        until = 0.0  # how long the connection may stay open, monotonic; 0 when it is closed
+        while True:
             try:
-                result = function()
-            except Exception as error:  # noqa: BLE001 - handed to the one who asked
-                _deliver(loop, future, None, error)
-            else:
-                _deliver(loop, future, result, None)
-            finally:
-                # Closed each time: a fresh connection notices a file that was replaced, and holds no lock.
+                work = self._queue.get(timeout=max(until - time.monotonic(), 0.0) if until else None)
+            except queue.Empty:
+                until = 0.0
                 connection.close()
+                continue
+            if work is None:
+                connection.close()
+                return
+            until = until or time.monotonic() + self._keep
+            if not _do(*work) or time.monotonic() >= until:
+                until = 0.0
+                connection.close()
+
+
+def _do(function: Callable[[], Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> bool:
+    """Whether it went well; the outcome goes to the one who asked."""
+    try:
+        result = function()
+    except Exception as error:  # noqa: BLE001 - handed to the one who asked
+        _deliver(loop, future, None, error)
+        return False
+    _deliver(loop, future, result, None)
+    return True
 
 
 def _deliver(

@@ -42,6 +42,7 @@ BATCH = 500
 ROWS_AT_ONCE = 25
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds before a batch that failed is tried again
 STOP_SECONDS = 3.0
+KEPT_OPEN = 5.0  # seconds a connection is used for: each one closed after its batch cost as much as 200 rows
 _TELL_EVERY = 60.0  # seconds between log lines about drops
 _HOUR_KEYS = key_at(3600)
 _CLOSING = 60.0  # seconds after its end until an hour may be summed up, less than `proxy.roll_ups.GRACE`
@@ -98,7 +99,7 @@ class Journal:
         self._clock = clock
         self._buffer: deque[RequestRecord] = deque()
         self._keys = Keys()
-        self._database = DatabaseThread("olla-request-log")
+        self._database = DatabaseThread("olla-request-log", keep=KEPT_OPEN)
         self._told_drops = 0
         self._told_at = 0.0
         self._writing = asyncio.Lock()
