@@ -112,19 +112,16 @@ async def test_it_does_to_requests_what_the_preview_said(browser, server, state)
         await client.until("shared", (200, "old"))
         async with open_page(browser, server, state=state) as page:
             before = await client.ask(*SENT)
-            await client.logged(page, "shared")
-            said = await preview(page, server, RULES[0]["name"], "it were disabled")
-            assert said == {"moved": client.sent["shared"], "refused": 0, "answered": 0, "other": 0}
-            await page.get_by_role("button", name="Disable the rule").click()
-            await expect(page.get_by_text("is disabled.")).to_be_visible()
-            await client.until("shared", (200, "new"))
-            moved = await client.ask(*SENT)
-            assert changes(before, moved) == {"shared": "moved"}
-
-            await client.logged(page, "only-new")
-            said = await preview(page, server, RULES[2]["name"], "it were enabled")
-            assert said == {"refused": client.sent["only-new"], "moved": 0, "answered": 0, "other": 0}
-            await page.get_by_role("button", name="Enable the rule").click()
-            await expect(page.get_by_text("is enabled.")).to_be_visible()
-            await client.until("only-new", (403, ""))
-            assert changes(moved, await client.ask(*SENT)) == {"only-new": "refused"}
+            for rule, step, model, kind, fate in (
+                (RULES[0]["name"], "disable", "shared", "moved", (200, "new")),
+                (RULES[2]["name"], "enable", "only-new", "refused", (403, "")),
+            ):
+                await client.logged(page, model)
+                said = await preview(page, server, rule, f"it were {step}d")
+                assert said == {"moved": 0, "refused": 0, "answered": 0, "other": 0, kind: client.sent[model]}
+                await page.get_by_role("button", name=f"{step.capitalize()} the rule").click()
+                await expect(page.get_by_text(f"is {step}d.")).to_be_visible()
+                await client.until(model, fate)
+                after = await client.ask(*SENT)
+                assert changes(before, after) == {model: kind}
+                before = after

@@ -11,11 +11,16 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
+from tests.e2e.conftest import list_models, wait_until
+from tests.e2e.seed import seed_database
 from tests.fakes import Conn, Reply, ScriptedBackend, json_reply, sse_reply
+from tests.live import LiveServer
 
 SSE = (b"Content-Type", b"text/event-stream")
 USAGE = (21, 7)
@@ -270,6 +275,15 @@ def _line(value: object) -> bytes:
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
+@contextmanager
+def serve_models(data_dir: Path, rows: list[dict[str, Any]]) -> Iterator[LiveServer]:
+    """The product over these endpoints, once it lists what they have."""
+    seed_database(data_dir, rows)
+    with LiveServer(data_dir=data_dir) as server:
+        wait_until(lambda: {model for row in rows for model in row["models"]} <= list_models(server.url))
+        yield server
+
+
 class ScriptedThread:
     """A scripted backend on an event loop of its own thread, for blocking clients."""
 
@@ -277,6 +291,13 @@ class ScriptedThread:
         self.backend = backend
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def start(self) -> None:
         """Listen."""

@@ -15,11 +15,9 @@ import pytest
 from pydantic import BaseModel
 
 from endpoints.profiles import PROFILES
-from tests.e2e.conftest import list_models, wait_until
-from tests.e2e.scripted_models import USAGE, ScriptedThread, serve
-from tests.e2e.seed import seed_database
+from tests.e2e.conftest import wait_until
+from tests.e2e.scripted_models import USAGE, ScriptedThread, serve, serve_models
 from tests.fakes import Received, ScriptedBackend
-from tests.live import LiveServer
 from tests.translation.grammar import read_stream
 from tests.translation.test_client_shapes import agent_request, agent_turns
 
@@ -84,25 +82,17 @@ def overrule(kind: str, mode: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Way]]:
     """A server with an endpoint for each way, over one backend that speaks both APIs."""
-    backend = ScriptedThread(ScriptedBackend(serve))
-    backend.start()
-    rows = [
-        {
-            "name": name_endpoint(kind, mode), "url": backend.backend.url, "kind": kind,
-            "models": [f"{name_endpoint(kind, mode)}-model"],
-            "columns": overrule(kind, mode),
-        }
-        for kind, mode in EVERY_WAY
-    ]  # fmt: skip
-    data_dir = tmp_path_factory.mktemp("anthropic-data")
-    seed_database(data_dir, rows)
-    try:
-        with LiveServer(data_dir=data_dir) as server:
-            found = {each: Way(*each, server.url, backend.backend) for each in EVERY_WAY}
-            wait_until(lambda: {way.model for way in found.values()} <= list_models(server.url))
-            yield found
-    finally:
-        backend.close()
+    with ScriptedThread(ScriptedBackend(serve)) as backend:
+        rows = [
+            {
+                "name": name_endpoint(kind, mode), "url": backend.backend.url, "kind": kind,
+                "models": [f"{name_endpoint(kind, mode)}-model"],
+                "columns": overrule(kind, mode),
+            }
+            for kind, mode in EVERY_WAY
+        ]  # fmt: skip
+        with serve_models(tmp_path_factory.mktemp("anthropic-data"), rows) as server:
+            yield {each: Way(*each, server.url, backend.backend) for each in EVERY_WAY}
 
 
 def each_of(chosen: list[tuple[str, str]]) -> pytest.MarkDecorator:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import list_models, wait_until
 from tests.e2e.real.clients import CLAUDE, OPENCODE
-from tests.e2e.scripted_models import ScriptedThread, serve
-from tests.e2e.seed import seed_database
+from tests.e2e.scripted_models import ScriptedThread, serve, serve_models
 from tests.fakes import ScriptedBackend
 from tests.live import LiveServer
 
@@ -44,22 +42,13 @@ class Desk:
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A server that passes Messages through to one endpoint and translates for the other."""
-    native, chat = ScriptedThread(ScriptedBackend(serve)), ScriptedThread(ScriptedBackend(serve))
-    native.start()
-    chat.start()
-    rows = [
-        {"name": "gpu-native", "url": native.backend.url, "kind": "vllm", "models": ["native-model"]},
-        {"name": "gpu-chat", "url": chat.backend.url, "kind": "openai-compatible", "models": ["chat-model"]},
-    ]
-    data_dir = tmp_path_factory.mktemp("clients-data")
-    seed_database(data_dir, rows)
-    try:
-        with LiveServer(data_dir=data_dir) as server:
-            wait_until(lambda: {"native-model", "chat-model"} <= list_models(server.url))
+    with ScriptedThread(ScriptedBackend(serve)) as native, ScriptedThread(ScriptedBackend(serve)) as chat:
+        rows = [
+            {"name": "gpu-native", "url": native.backend.url, "kind": "vllm", "models": ["native-model"]},
+            {"name": "gpu-chat", "url": chat.backend.url, "kind": "openai-compatible", "models": ["chat-model"]},
+        ]
+        with serve_models(tmp_path_factory.mktemp("clients-data"), rows) as server:
             yield Desk(server.url, native.backend, chat.backend, server)
-    finally:
-        native.close()
-        chat.close()
 
 
 @pytest.fixture(params=["native-model", "chat-model"])
