@@ -34,46 +34,39 @@ _WORDINGS = re.compile(
     re.IGNORECASE,
 )
 
+
+def _compile(*patterns: str) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
+
+
 _N = r"(?:at least )?(\d{1,12})"
-_LIMITS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"(?:maximum |model'?s? )?(?:context|model|prompt) (?:length|window|limit|size)"
-        rf"(?: is| of)?(?: only)? ?\(?=? ?{_N}",
-        rf"context limit: \d+ \+ \d+ > {_N}",
-        rf"tokens > {_N} maximum",
-        rf"(?:configured|token) limit of {_N}",
-        rf"max(?:imum)? context (?:size|window)(?: is| of)? ?\(?{_N}",
-        rf"context window of {_N}",
-        rf"maximum number of tokens allowed \({_N}",
-    )
+_LIMITS = _compile(
+    rf"(?:maximum |model'?s? )?(?:context|model|prompt) (?:length|window|limit|size)"
+    rf"(?: is| of)?(?: only)? ?\(?=? ?{_N}",
+    rf"context limit: \d+ \+ \d+ > {_N}",
+    rf"tokens > {_N} maximum",
+    rf"(?:configured|token) limit of {_N}",
+    rf"max(?:imum)? context (?:size|window)(?: is| of)? ?\(?{_N}",
+    rf"context window of {_N}",
+    rf"maximum number of tokens allowed \({_N}",
 )
-_INPUTS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"context limit: {_N} \+",
-        rf"prompt (?:is )?too long:? {_N} tokens",
-        rf"{_N} (?:tokens )?(?:in|from) the (?:input )?(?:messages|prompt)",
-        rf"{_N} input tokens",
-        rf"(?:messages|request|prompt|input)"
-        rf"(?: resulted in| has| contains| \(length| \(| length \(|, length) ?{_N}(?! output)",
-        rf"input token count (?:of |\(){_N}",
-        rf"the first {_N} tokens",
-    )
+_INPUTS = _compile(
+    rf"context limit: {_N} \+",
+    rf"prompt (?:is )?too long:? {_N} tokens",
+    rf"{_N} (?:tokens )?(?:in|from) the (?:input )?(?:messages|prompt)",
+    rf"{_N} input tokens",
+    rf"(?:messages|request|prompt|input)"
+    rf"(?: resulted in| has| contains| \(length| \(| length \(|, length) ?{_N}(?! output)",
+    rf"input token count (?:of |\(){_N}",
+    rf"the first {_N} tokens",
 )
-_OUTPUTS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"context limit: \d+ \+ {_N}",
-        rf"{_N} (?:tokens )?(?:in|for) the completion",
-        rf"requested {_N} output tokens",
-        rf"max_(?:completion_)?tokens'? is too large: {_N}",
-    )
+_OUTPUTS = _compile(
+    rf"context limit: \d+ \+ {_N}",
+    rf"{_N} (?:tokens )?(?:in|for) the completion",
+    rf"requested {_N} output tokens",
+    rf"max_(?:completion_)?tokens'? is too large: {_N}",
 )
-_TOTALS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (rf"requested a total of {_N}", rf"for a total of {_N}", rf"requested (?:tokens \()?{_N}")
-)
+_TOTALS = _compile(rf"requested a total of {_N}", rf"for a total of {_N}", rf"requested (?:tokens \()?{_N}")
 
 
 @dataclass(frozen=True, slots=True)
