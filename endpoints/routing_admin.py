@@ -52,8 +52,8 @@ def tell_warnings(request: HttpRequest, form: Any) -> None:
         messages.warning(request, text)
 
 
-class PreviewDesk:
-    """Adds a button to a form that tries it on logged requests before it is saved."""
+class PreviewButton:
+    """Mixed into an admin whose forms can be tried on logged requests before they are saved."""
 
     preview_view: ClassVar[str]  # takes the posted form, of a stored row or a new one
     form_context: ClassVar[Mapping[str, Any]] = {}  # what else the form's template shows
@@ -82,7 +82,7 @@ class PreviewDesk:
 
 
 @admin.register(ModelAlias)
-class ModelAliasAdmin(PreviewDesk, _AliasAdmin):
+class ModelAliasAdmin(PreviewButton, _AliasAdmin):
     """Names clients may use, and the models they stand for."""
 
     form = AliasForm
@@ -131,7 +131,7 @@ class ConditionInline(_Conditions):
 
 
 @admin.register(RoutingRule)
-class RoutingRuleAdmin(PreviewDesk, _RuleAdmin):
+class RoutingRuleAdmin(PreviewButton, _RuleAdmin):
     """Rules in the order they are tried."""
 
     form = RuleForm

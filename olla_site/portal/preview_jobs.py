@@ -47,7 +47,7 @@ class Job:
     owner: int  # of an account
     change: Change | AliasChange
     size: int  # how many requests were asked for
-    words: tuple[str, str]  # the rule before and after; empty for none
+    words: tuple[str, str]  # the rule or alias before and after; empty for no rule
     title: str
     logged: Sequence[Logged]
     comparison: Comparison
