@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
 
 from olla_site.portal.access import Right, Rights, request_rights
@@ -41,18 +41,6 @@ class Link:
     current: bool
 
 
-@lru_cache(maxsize=1)
-def find_pages() -> tuple[tuple[Item, str], ...]:
-    """The entries whose pages are installed, with their addresses."""
-    found = []
-    for item in ITEMS:
-        try:
-            found.append((item, reverse(item.view)))
-        except NoReverseMatch:
-            continue
-    return tuple(found)
-
-
 class Frame:
     """What every page's frame asks of its request; nothing is read before the template asks."""
 
@@ -68,11 +56,8 @@ class Frame:
     def links(self) -> list[Link]:
         """The entries this reader may open."""
         path = self._request.path
-        shown = [
-            Link(i.label, address, _is_here(address, path))
-            for i, address in find_pages()
-            if i.right in self.rights
-        ]
+        allowed = [(item, reverse(item.view)) for item in ITEMS if item.right in self.rights]
+        shown = [Link(item.label, address, _is_here(address, path)) for item, address in allowed]
         user = getattr(self._request, "user", None)
         if user is not None and user.is_authenticated and user.is_staff:
             admin = reverse("admin:index")
