@@ -82,7 +82,6 @@ class AlertHookAdmin(_ModelAdmin):
     form = AlertHookForm
     list_display = ("name", "kind", "told_of", "enabled")
     actions = ("send_test",)
-    change_form_template = "admin/endpoints/alerthook/change_form.html"
 
     def response_add(
         self, request: HttpRequest, obj: AlertHook, post_url_continue: str | None = None
