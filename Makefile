@@ -40,7 +40,7 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# npm packages that tests run in the browser; the product needs none. Without npm those tests say so and fail.
+# npm packages that tests run in the browser and in Node; the product needs none. Without npm those tests say so and fail.
 $(NPM_STAMP): tests/npm/package.json tests/npm/package-lock.json
 	@command -v npm >/dev/null || { echo "npm is missing. On Debian and Ubuntu: apt install nodejs npm"; exit 1; }
 	cd tests/npm && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
