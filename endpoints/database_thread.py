@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from django.db import connection
@@ -23,8 +24,9 @@ Work = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"
 class DatabaseThread:
     """Runs functions one after the other, each with a fresh database connection.
 
-    A fresh one notices a file that was replaced, and holds no lock. With `keep` seconds a connection is used again
-    for so long: opening one, and closing SQLite's last, cost more than a small batch of rows.
+    With `keep` seconds a connection serves for so long, unless work fails on it or its file is replaced: opening
+    one, and closing SQLite's last, cost milliseconds. It does close then, which writes SQLite's log back into the
+    file: whoever copies the file of a running installation misses no more than these seconds.
     """
 
     def __init__(self, name: str, *, keep: float = 0.0) -> None:
@@ -53,7 +55,7 @@ class DatabaseThread:
             self._thread = None
 
     def _work(self) -> None:
-        until = 0.0  # how long the connection may stay open, monotonic; 0 when it is closed
+        until, file = 0.0, None  # how long the connection may stay open (monotonic), 0 when it is closed; its file
         while True:
             try:
                 work = self._queue.get(timeout=max(until - time.monotonic(), 0.0) if until else None)
@@ -61,13 +63,25 @@ class DatabaseThread:
                 until = 0.0
                 connection.close()
                 continue
-            if work is None:
+            if until and (work is None or file != _identify_file()):
+                until = 0.0
                 connection.close()
+            if work is None:
                 return
-            until = until or time.monotonic() + self._keep
+            if not until:
+                until, file = time.monotonic() + self._keep, _identify_file()
             if not _do(*work) or time.monotonic() >= until:
                 until = 0.0
                 connection.close()
+
+
+def _identify_file() -> tuple[int, int] | None:
+    """What tells the database's file from another of its name; None where there is no file."""
+    try:
+        facts = Path(connection.settings_dict["NAME"]).stat() if connection.vendor == "sqlite" else None
+    except OSError:
+        return None
+    return (facts.st_dev, facts.st_ino) if facts else None
 
 
 def _do(function: Callable[[], Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> bool:

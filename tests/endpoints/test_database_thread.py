@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from endpoints.database_thread import DatabaseThread
 from endpoints.models import Endpoint
@@ -89,6 +93,31 @@ async def test_it_keeps_no_connection_on_which_work_failed(opened: list[str]) ->
 
     await read_twice(thread, fail_once)
     assert opened == ["failed", "failed"]
+
+
+async def test_it_notices_at_once_that_its_file_was_replaced(tmp_path: Path) -> None:
+    for number in (1, 2):
+        with closing(sqlite3.connect(tmp_path / str(number), isolation_level=None)) as file:
+            file.execute("CREATE TABLE kept (number)")
+            file.execute("INSERT INTO kept VALUES (?)", (number,))
+    thread = DatabaseThread("replaced", keep=60)
+    await thread.run(lambda: use_file(tmp_path / "1"))
+    assert [await thread.run(read_number) for _ in range(2)] == [1, 1]
+    (tmp_path / "2").replace(tmp_path / "1")
+    assert await thread.run(read_number) == 2
+    thread.close()
+
+
+def use_file(path: Path) -> None:
+    """Have this thread work on another database."""
+    settings = {**connection.settings_dict, "NAME": str(path)}
+    connections[DEFAULT_DB_ALIAS] = DatabaseWrapper(settings, DEFAULT_DB_ALIAS)
+
+
+def read_number() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT number FROM kept")
+        return int(cursor.fetchone()[0])
 
 
 async def test_it_ends_after_the_work_it_was_given() -> None:
