@@ -16,9 +16,9 @@ from django.utils.safestring import SafeString
 
 from endpoints.admin import ReadOnlyAdmin, render_time
 from endpoints.models import Endpoint
-from proxy.decision_words import decode, describe_attempt, describe_trace
+from proxy.decision_words import describe_attempt, describe_trace
 from proxy.log_export import CONTENT_TYPES, Format, export
-from proxy.log_pages import fetch, known_models, parse_cursor
+from proxy.log_pages import fetch, known_models, parse_cursor, read_column
 from proxy.models import RequestHour, RequestLog, key_at
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class RequestLogAdmin(ReadOnlyAdmin, _LogAdmin):
 
     @admin.display(description="attempts")
     def tries(self, row: RequestLog) -> SafeString | str:
-        notes = decode(row.attempt_notes)
+        notes = read_column(row.attempt_notes)
         if not notes:
             return "No endpoint was asked."
         lines = format_html_join("", "<li>{}</li>", ((describe_attempt(note),) for note in notes))
@@ -206,14 +206,14 @@ class RequestLogAdmin(ReadOnlyAdmin, _LogAdmin):
 
     @admin.display(description="decision")
     def decision(self, row: RequestLog) -> SafeString | str:
-        trace = decode(row.trace)
+        trace = read_column(row.trace)
         if not trace:
             return "Refused before it was routed."
         return format_html_join("", "<p>{}</p>", ((line,) for line in describe_trace(trace)))
 
     @admin.display(description="backend's figures")
     def more_figures(self, row: RequestLog) -> SafeString | str:
-        figures = decode(row.metrics) or {}
+        figures = read_column(row.metrics) or {}
         return format_html_join("", "{}: {}<br>", figures.items()) or "-"
 
 

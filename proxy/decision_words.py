@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 # `proxy.sieve.DropReason` in words that follow an endpoint's name.
 DROPPED: Mapping[str, str] = {
     "other_kind": "its kind does not answer under this prefix",
@@ -85,11 +83,6 @@ _ERRORS: Mapping[str, str] = {
     "broke_off": "its answer broke off",
     "unfit": "the request could not be put to it",
 }
-
-
-def decode(text: str) -> Any:
-    """A JSON column of the request log; None where it is empty."""
-    return msgspec.json.decode(text) if text else None
 
 
 def describe_reason(reason: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import QuerySet
@@ -118,6 +119,11 @@ def _find_walks(rows: Rows, search: str) -> list[_Walk]:
         # Each name's newest rows lie together in the index; those of a range of names would all have to be sorted.
         return [*exact, *(_Walk(rows.filter(model=name), "request_log_model") for name in names)]
     return [*exact, _Walk(rows.filter(model__gte=search, model__lt=search + _LAST_CHARACTER))]
+
+
+def read_column(text: str) -> Any:
+    """What a JSON column of a row holds; None where it is empty."""
+    return msgspec.json.decode(text) if text else None
 
 
 def known_models(most: int = MOST_MODELS, prefix: str = "") -> list[str]:

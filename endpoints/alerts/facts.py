@@ -1,4 +1,4 @@
-"""What the tables tell of endpoints: which are down."""
+"""What the tables tell of endpoints: which are down, and which are gone."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ from endpoints.models import Endpoint
 from endpoints.status_text import Tone
 from olla_site.portal.access import page
 from olla_site.portal.asked import read_key
-from proxy.decision_words import decode, describe_error, describe_trace, write_ms
+from proxy.decision_words import describe_error, describe_trace, write_ms
 from proxy.journal import journal_state
-from proxy.log_pages import Cursor, fetch, known_models, parse_cursor
+from proxy.log_pages import Cursor, fetch, known_models, parse_cursor, read_column
 from proxy.models import RequestLog, key_at
 from proxy.record import Outcome
 
@@ -85,8 +85,8 @@ def one_request(request: HttpRequest, key: int) -> HttpResponse:
     row = RequestLog.objects.filter(pk=key).first() if key < 2**63 else None
     if row is None:
         raise Http404
-    trace, notes = decode(row.trace) or {}, decode(row.attempt_notes) or []
-    metrics = decode(row.metrics) or {}
+    trace, notes = read_column(row.trace) or {}, read_column(row.attempt_notes) or []
+    metrics = read_column(row.metrics) or {}
     context = {
         "row": draw(row),
         "log": row,
