@@ -31,7 +31,8 @@ from proxy.headers import build_downstream_headers
 from proxy.inbound import Inbound, RawHeaders, parse_body
 from proxy.live import live
 from proxy.reading import read_bounded
-from proxy.relay import Ending, RelayResponse, StreamKind, stream_kind
+from proxy.record import Ending
+from proxy.relay import RelayResponse, StreamKind, stream_kind
 from proxy.routing import Decision
 from translation.errors import TranslationError
 from translation.ids import remove_own_thinking

@@ -15,7 +15,8 @@ from typing import Protocol
 from endpoints.transport import Answer, DoorError
 from proxy.errors import STATUSES, ErrorCode
 from proxy.inbound import RawHeaders
-from proxy.relay import Ending, RelayResponse
+from proxy.record import Ending
+from proxy.relay import RelayResponse
 from proxy.upstream import failure_code
 from translation.errors import TranslationError, build_envelope
 

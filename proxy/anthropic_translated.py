@@ -27,8 +27,8 @@ from proxy.headers import build_downstream_headers
 from proxy.inbound import Inbound, RawHeaders, get_header
 from proxy.live import live
 from proxy.reading import content_coding, read_bounded, readable_body
-from proxy.record import RequestRecord
-from proxy.relay import Ending, RelayResponse
+from proxy.record import Ending, RequestRecord
+from proxy.relay import RelayResponse
 from proxy.routing import Decision
 from translation.anthropic_request import AnthropicRequest
 from translation.anthropic_response import AnswerReport, build_anthropic_response
