@@ -170,7 +170,8 @@ class Live:
             self.breaker.retain(snapshot.by_id)
             self._tallies.retain(snapshot.by_id)
             self.rates.follow({each.id: each.requests_per_minute for each in snapshot.rated}, time.time())
-        if gone or before.snapshot is not snapshot or find_unroutable(self._seen, before) or self._came_back():
+        came_back = self._came_back()  # whatever else there is: the next look compares with this one
+        if came_back or gone or before.snapshot is not snapshot or find_unroutable(self._seen, before):
             self.queue.reconsider()
 
     def _came_back(self) -> bool:

@@ -36,11 +36,11 @@ async def one_in_line(proxy: Proxy, url: str, **columns: Any) -> AsyncIterator[t
     """Endpoint `one`, which takes one request at a time, has one; another waits for it."""
     await proxy.add(url, name="one", max_concurrent=1, **columns)
     first = proxy.open("POST", CHAT, {"model": "m"})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not live.in_flight:
             await asyncio.sleep(0.01)
     second = proxy.open("POST", CHAT, {"model": "m"})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not live.queue.waiting:
             await asyncio.sleep(0.01)
     yield first, second
@@ -102,34 +102,41 @@ async def test_a_request_in_line_goes_to_an_endpoint_that_comes_back(proxy: Prox
             assert (await first.done()).status == 200
 
 
-def _break(endpoint: Endpoint) -> None:
+def _break(endpoint: Endpoint) -> Callable[[], None]:
+    """Have its breaker open; what is returned lets its time run out."""
     ticket = live.breaker.try_enter(endpoint.pk, time.monotonic())
     assert ticket is not None
     live.breaker.fail(ticket, time.monotonic())
+    return lambda: setattr(live.breaker, "open_time", 0.0)
 
 
-def _rest(endpoint: Endpoint) -> None:
-    live.resting[endpoint.pk] = time.monotonic() + 0.3
+def _rest(endpoint: Endpoint) -> Callable[[], None]:
+    live.resting[endpoint.pk] = time.monotonic() + 600
+    return lambda: live.resting.update({endpoint.pk: time.monotonic()})
 
 
-def _demote(endpoint: Endpoint) -> None:
+def _demote(endpoint: Endpoint) -> Callable[[], None]:
     live.demote(loading.current().by_id[endpoint.pk], time.time())
-    asyncio.get_running_loop().call_later(0.3, live.restore, endpoint.pk)
+    return lambda: live.restore(endpoint.pk)
 
 
 @pytest.mark.parametrize("keep_out", [_break, _rest, _demote])
 async def test_all_in_line_go_to_an_endpoint_that_is_no_longer_kept_out(
-    proxy: Proxy, settings: Any, keep_out: Callable[[Endpoint], None]
+    proxy: Proxy, settings: Any, keep_out: Callable[[Endpoint], Callable[[], None]]
 ) -> None:
-    settings.OLLA_BREAKER_THRESHOLD, settings.OLLA_BREAKER_OPEN_TIME = 1, 0.3
+    settings.OLLA_BREAKER_THRESHOLD, settings.OLLA_BREAKER_OPEN_TIME = 1, 600
     live.reset()
     gate = asyncio.Event()
     async with ScriptedBackend(gated(gate)) as backend, ScriptedBackend(OK) as other:
         endpoint = await proxy.add(other.url, name="other")
-        keep_out(endpoint)
+        let_back = keep_out(endpoint)
         async with one_in_line(proxy, backend.url) as (first, second):
             third, fourth = (proxy.open("POST", CHAT, {"model": "m"}, client=f"10.0.0.{n}") for n in (1, 2))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
+                while live.queue.waiting < 3:
+                    await asyncio.sleep(0.01)
+                live.follow(loading.current())
+                let_back()
                 while not second.task.done() or not third.task.done() or not fourth.task.done():
                     live.follow(loading.current())  # as at each look of the loader
                     await asyncio.sleep(0.02)
@@ -171,7 +178,7 @@ async def test_an_operators_pin_holds_in_line(proxy: Proxy) -> None:
         one_in_line(proxy, backend.url) as (first, second),
     ):
         pinned = proxy.open("POST", CHAT, {"model": "m"}, headers=token)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while live.queue.waiting < 2:
                 await asyncio.sleep(0.01)
         await proxy.add(other.url, name="other")
@@ -224,7 +231,7 @@ async def test_a_request_in_line_keeps_to_the_endpoints_rate(proxy: Proxy) -> No
         one_in_line(proxy, backend.url, requests_per_minute=2) as (first, second),
     ):
         third = proxy.open("POST", CHAT, {"model": "m"})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while live.queue.waiting < 2:
                 await asyncio.sleep(0.01)
         gate.set()
