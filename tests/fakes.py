@@ -466,19 +466,19 @@ class ScriptedBackend:
         """Its base URL without a trailing slash."""
         return f"{self.origin.scheme}://{self.origin.authority}"
 
-    async def wait_requests(self, count: int, within: float = 5) -> None:
+    async def wait_requests(self, count: int, within: float = 30) -> None:
         """Wait until `count` whole requests have come."""
         await self.wait_for(lambda: len(self.requests) >= count, within, f"{count} requests")
 
-    async def wait_connections(self, count: int, within: float = 5) -> None:
+    async def wait_connections(self, count: int, within: float = 30) -> None:
         """Wait until `count` connections were accepted."""
         await self.wait_for(lambda: self.connections >= count, within, f"{count} connections")
 
-    async def wait_closed(self, count: int, within: float = 5) -> None:
+    async def wait_closed(self, count: int, within: float = 30) -> None:
         """Wait until `count` connections have ended."""
         await self.wait_for(lambda: self.closed >= count, within, f"{count} closed connections")
 
-    async def wait_all_closed(self, within: float = 5) -> None:
+    async def wait_all_closed(self, within: float = 30) -> None:
         """Wait until no connection is open."""
         await self.wait_for(lambda: not self.open, within, "no open connection")
 

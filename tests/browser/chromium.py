@@ -52,7 +52,7 @@ async def open_chromium(*flags: str) -> AsyncIterator[Browser]:
             await browser.close()
 
 
-async def wait_for(condition: Callable[[], bool], within: float = 20) -> None:
+async def wait_for(condition: Callable[[], bool], within: float = 30) -> None:
     """Wait until a condition comes true. Raises TimeoutError."""
     async with asyncio.timeout(within):
         while not condition():

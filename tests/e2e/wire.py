@@ -152,7 +152,7 @@ def sockets_to(pid: int, ports: set[int]) -> int:
     return sum(1 for line in lines if line[9] in inodes and int(line[2].split(":")[1], 16) in ports)
 
 
-async def nothing_open(server: LiveServer, ports: set[int], within: float = 20) -> None:
+async def nothing_open(server: LiveServer, ports: set[int], within: float = 30) -> None:
     """Wait until the server has no connection to a backend left, pooled ones included."""
     async with asyncio.timeout(within):
         while sockets_to(server.pid, ports):

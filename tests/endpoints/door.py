@@ -51,7 +51,7 @@ def only_loopback() -> Iterator[None]:
     loop.sock_connect = connect  # type: ignore[method-assign]
 
 
-async def settle(condition: Callable[[], bool], within: float = 5) -> None:
+async def settle(condition: Callable[[], bool], within: float = 30) -> None:
     """Wait until `condition`, which nothing announces, is true."""
     async with asyncio.timeout(within):
         while not condition():

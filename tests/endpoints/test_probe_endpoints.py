@@ -265,7 +265,7 @@ def query(folder: Path, sql: str) -> Any:
         return None
 
 
-def wait(function: Callable[[], Any], within: float = 30.0) -> Any:
+def wait(function: Callable[[], Any], within: float = 120.0) -> Any:
     end = time.monotonic() + within
     while time.monotonic() < end:
         if value := function():

@@ -45,6 +45,7 @@ async def door() -> AsyncIterator[Transport]:
 
 def target_of(backend, kind="openai-compatible", **more) -> ProbeTarget:
     url = backend if isinstance(backend, str) else backend.url
+    more.setdefault("check_timeout", 30.0)
     return ProbeTarget(name="e", url=more.pop("url", url), backend_type=kind, **more)
 
 

@@ -242,10 +242,11 @@ async def test_it_sends_the_raw_target_for_httpx():
     ],
 )
 async def test_it_raises_httpx_errors_to_httpx(step, error):
+    patience = httpx.Timeout(30, read=0.1 if error is httpx.ReadTimeout else 30)
     async with (
         ScriptedBackend(step) as backend,
         open_transport() as transport,
-        httpx.AsyncClient(transport=transport, timeout=0.1) as client,
+        httpx.AsyncClient(transport=transport, timeout=patience) as client,
     ):
         with pytest.raises(error) as caught:
             await client.get(backend.url)

@@ -58,12 +58,12 @@ class Exchange:
         """Hang up."""
         self.left.set()
 
-    async def wait_bytes(self, count: int, within: float = 5) -> None:
+    async def wait_bytes(self, count: int, within: float = 30) -> None:
         """Wait until the client has that many body bytes."""
         async with asyncio.timeout(within), self.arrived:
             await self.arrived.wait_for(lambda: len(self.body) >= count)
 
-    async def done(self, within: float = 10) -> Exchange:
+    async def done(self, within: float = 30) -> Exchange:
         """Wait for the end of the exchange."""
         async with asyncio.timeout(within):
             await self.task
@@ -170,7 +170,7 @@ class Proxy:
             flush()
         check_grammar(exchange)
 
-    async def settled(self, within: float = 2) -> None:
+    async def settled(self, within: float = 30) -> None:
         """Wait until nothing is in flight and no background task is left."""
         async with asyncio.timeout(within):
             while live.in_flight or running_tasks():

@@ -415,7 +415,7 @@ async def test_it_frees_the_backend_when_the_client_leaves(proxy: Proxy, kind: s
         if when == "middle":
             await exchange.wait_bytes(100)
         exchange.leave()
-        await backend.wait_all_closed(within=1)
+        await backend.wait_all_closed(within=10)
         await exchange.done()
         await proxy.settled()
         assert open_connections() == 0
@@ -432,7 +432,7 @@ async def test_it_frees_the_backend_when_the_client_leaves_an_unstreamed_message
         exchange = proxy.open("POST", MESSAGES, ask())
         await backend.wait_requests(1)
         exchange.leave()
-        await backend.wait_all_closed(within=1)
+        await backend.wait_all_closed(within=10)
         await exchange.done()
         await proxy.settled()
     assert totals().client_aborts == 1
@@ -579,7 +579,7 @@ async def test_it_frees_the_backend_of_a_client_that_leaves_among_the_pings(prox
             exchange = proxy.open("POST", MESSAGES, ask(stream=True))
             await wait_pings(exchange, 2)
             exchange.leave()
-            await backend.wait_all_closed(within=1)
+            await backend.wait_all_closed(within=10)
             await exchange.done()
         await proxy.settled()
     assert totals().client_aborts == 1
@@ -605,7 +605,7 @@ async def test_it_frees_the_backend_of_a_client_that_leaves_after_the_pings(prox
             async with asyncio.timeout(10), exchange.arrived:
                 await exchange.arrived.wait_for(lambda: b"message_start" in exchange.body)
             exchange.leave()
-            await backend.wait_all_closed(within=1)
+            await backend.wait_all_closed(within=10)
             await exchange.done()
         await proxy.settled()
         assert open_connections() == 0

@@ -308,7 +308,7 @@ async def assert_nothing_left(proxy: Proxy, *backends: ScriptedBackend) -> None:
     assert not live.in_flight
     everything, idle = door().transport.count_connections()
     assert everything == idle
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         while sum(each.open for each in backends) != idle:
             await asyncio.sleep(0.01)
 
@@ -529,7 +529,7 @@ async def handshaking(_kind: Kind) -> AsyncIterator[tuple[str, asyncio.Event]]:
 
     async with ScriptedBackend(script) as backend:
         yield f"https://127.0.0.1:{backend.port}", reached
-        await backend.wait_all_closed(within=1)
+        await backend.wait_all_closed(within=10)
 
 
 def pausing(sent: Callable[[Kind], bytes]) -> Callable[[Kind], Any]:
@@ -547,7 +547,7 @@ def pausing(sent: Callable[[Kind], bytes]) -> Callable[[Kind], Any]:
 
         async with ScriptedBackend(script) as backend:
             yield backend.url, reached
-            await backend.wait_all_closed(within=1)
+            await backend.wait_all_closed(within=10)
 
     return pausing_endpoint
 
@@ -572,7 +572,7 @@ async def test_it_frees_everything_when_the_client_leaves(proxy: Proxy, stage: s
         if stage == "inside-the-body" and kind.streams:
             await exchange.wait_bytes(1)
         exchange.leave()
-        await exchange.done(within=2)
+        await exchange.done(within=10)
         await proxy.settled()
     assert not exchange.complete
     assert live.tallies.all.hang_ups == 1
@@ -808,7 +808,7 @@ async def test_no_place_is_lost_when_a_client_leaves_in_the_moment_of_its_turn(p
         await assert_nothing_left(proxy, backend)
 
 
-async def until(condition: Callable[[], bool], within: float = 5) -> None:
+async def until(condition: Callable[[], bool], within: float = 30) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(within):
         while not condition():

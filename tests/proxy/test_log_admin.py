@@ -29,7 +29,7 @@ from tests.proxy.log_builders import CPU, GPU, START, fill, make_record, make_tr
 
 LIST = "admin:proxy_requestlog_changelist"
 MOST_STEPS, MOST_STEPS_LONG = 120, 700  # thousand instructions of SQLite, some 10 and 50 ms
-SLOW = 3.0  # seconds: ten times what a quiet machine may take
+SLOW = 3.0  # seconds of the processor: more than ten times what is needed
 
 
 def insert_many(count: int) -> None:
@@ -141,9 +141,9 @@ def test_it_is_quick_at_any_size(admin_client: Client, long_form: bool) -> None:
     for query in queries:
         before = next(steps)
         with CaptureQueriesContext(connection) as seen:
-            began = time.perf_counter()
+            began = time.thread_time()
             answer = admin_client.get(reverse(LIST), query)
-            spent = time.perf_counter() - began
+            spent = time.thread_time() - began
         assert answer.status_code == 200
         counts.add(len(seen))
         # Whatever the machine does beside: a page that reads every row of an endpoint takes three times as many.

@@ -256,7 +256,7 @@ class TestBanner:
         assert read_facts(prober=True).endpoints.startswith("none yet")
 
 
-def wait_for_lines(server: LiveServer, wanted: int, within: float = 15) -> list[dict[str, object]]:
+def wait_for_lines(server: LiveServer, wanted: int, within: float = 30) -> list[dict[str, object]]:
     """The JSON lines a server wrote, once there are as many."""
     deadline = time.monotonic() + within
     while True:

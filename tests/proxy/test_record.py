@@ -237,7 +237,7 @@ async def test_it_tells_a_client_that_leaves_the_line_and_one_that_is_turned_awa
         await backend.wait_requests(1)
         turned_away = await proxy.chat()
         waiting = proxy.open("POST", CHAT, {"model": "m"})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not live.queue.waiting:
                 await asyncio.sleep(0.001)
         waiting.leave()

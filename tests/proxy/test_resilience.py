@@ -119,7 +119,7 @@ async def test_it_starts_many_streams_to_one_backend_at_once(proxy: Proxy, long_
     async with ScriptedBackend(script) as backend:
         await proxy.add(backend.url)
         opened = [proxy.open("POST", CHAT, {"model": "m", "stream": True}) for _ in range(count)]
-        await backend.wait_requests(count, within=15)
+        await backend.wait_requests(count, within=30)
         for exchange in opened:
             await exchange.wait_bytes(9)
             exchange.leave()
@@ -176,7 +176,7 @@ async def test_it_never_waits_in_line_with_a_place_in_hand(proxy: Proxy) -> None
         await proxy.add(one.url, name="one", max_concurrent=1)
         await proxy.add(two.url, name="two", max_concurrent=1)
         opened = [proxy.open("POST", CHAT, {"model": "m"}) for _ in range(2)]
-        answers = [await each.done(within=5) for each in opened]
+        answers = [await each.done(within=10) for each in opened]
         assert [each.status for each in answers] == [503, 503]
         assert [each.json()["error"] for each in answers] == [{"message": "loading"}] * 2
         await proxy.settled()

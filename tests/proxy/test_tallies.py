@@ -209,7 +209,7 @@ async def queue_up(proxy: Any, gate: Gate, ids: list[str]) -> list[Exchange]:
     gate.opened.clear()
     body = {"model": "narrow", "messages": [{"role": "user", "content": ids[0]}]}
     waiting = [proxy.open("POST", CHAT, body, [("X-Request-ID", each)]) for each in ids]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while live.queue.waiting < len(ids) - 1:
             await asyncio.sleep(0.001)
     gate.opened.set()
