@@ -79,8 +79,7 @@ def fold_digest(digest: str) -> str:
 class _Listing(NamedTuple):
     endpoint_id: int
     model: ListedModel
-    folded: str
-    name: str  # the same without its implied tag
+    name: str  # folded, without its implied tag
     digest: str
 
 
@@ -110,7 +109,7 @@ def _read_listings(holders: Iterable[Holder]) -> list[_Listing]:
         folded = [(fold_model(model.name), model) for model in holder.models]
         for name, model in sorted(folded, key=lambda pair: (pair[0], pair[1].name)):
             digest = fold_digest(model.digest) if model.digest else ""
-            listings.append(_Listing(holder.id, model, name, name.removesuffix(":latest"), digest))
+            listings.append(_Listing(holder.id, model, name.removesuffix(":latest"), digest))
     return listings
 
 

@@ -161,7 +161,6 @@ class Row:
     status: str
     model: str
     endpoint: str
-    endpoint_id: int | None
     client: str
     method: str
     path: str
@@ -185,7 +184,6 @@ def draw(row: RequestLog) -> Row:
         status=str(row.status or ""),
         model=row.model,
         endpoint=row.endpoint,
-        endpoint_id=row.endpoint_id,
         client=row.client,
         method=row.method,
         path=row.path,
@@ -214,7 +212,6 @@ def draw_waterfall(notes: list[dict[str, Any]], total: float, first_byte: float 
         bars.append({
             "number": number,
             "name": note["endpoint"],
-            "endpoint_id": note["endpoint_id"],
             "wait_x": place(began - waited),
             "wait_width": round(start - place(began - waited), 2),
             "x": start,
