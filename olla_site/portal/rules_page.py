@@ -92,6 +92,7 @@ def _show(request: HttpRequest, view: LiveView, name: str = "portal/rules.html")
     context = {
         "rules": draw_rules(rows[: RULES_SHOWN + 1], known, snapshot, drawer)[:RULES_SHOWN],
         "rules_left_out": max(0, len(rows) - RULES_SHOWN),
+        # What the addresses of the rules' buttons begin with: four are reversed for each rule else.
         "address": reverse("portal:rules"),
         "enabled": sum(each.enabled for each in rows),
         "total": len(rows),
