@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -213,9 +212,7 @@ async def test_it_frees_the_backend_when_the_page_aborts(app):
     )
     app.backend.go.release()
     await app.wait_seen(1)
-    left = time.monotonic()
-    await asyncio.wait_for(app.backend.streams[-1].gone.wait(), 1)
-    assert time.monotonic() - left < 1
+    await asyncio.wait_for(app.backend.streams[-1].gone.wait(), 30)
     assert await running == "ended"
 
 
@@ -231,5 +228,5 @@ async def test_it_frees_the_backend_when_the_page_is_closed(app):
     app.backend.go.release()
     await other.wait_seen(1)
     await other.page.close()
-    await asyncio.wait_for(app.backend.streams[-1].gone.wait(), 5)
+    await asyncio.wait_for(app.backend.streams[-1].gone.wait(), 30)
     await asyncio.gather(running, return_exceptions=True)
