@@ -192,7 +192,8 @@ def write_rows(records: Sequence[RequestRecord], keys: Keys) -> int:
         return _insert(records, keys)
     except _ROW_FAULTS:
         logger.exception("a request cannot be logged; the others of its batch are written one by one")
-        return sum(_insert_alone(record, keys) for record in records)
+        with transaction.atomic():  # all or none: a batch that fails further on is written once more
+            return sum(_insert_alone(record, keys) for record in records)
 
 
 def _insert_alone(record: RequestRecord, keys: Keys) -> int:

@@ -167,6 +167,26 @@ def _spoilt() -> Any:
     return record
 
 
+async def test_it_writes_none_twice_when_the_database_fails_among_single_rows(journal: Journal) -> None:
+    class Failing(Keys):
+        """Has no key for the last of three rows that are written one by one."""
+
+        given = 0
+
+        def next(self, ended: float) -> int:
+            self.given += 1
+            if self.given == 5:  # two until the batch fails, then one for each
+                raise OperationalError("database is locked")
+            return super().next(ended)
+
+    batch = [make_record(request_id="g0"), _spoilt(), make_record(request_id="g1")]
+    keys = Failing()
+    with pytest.raises(OperationalError):
+        await sync_to_async(write_rows)(batch, keys)
+    assert await sync_to_async(write_rows)(batch, keys) == 2
+    assert [row.request_id for row in await rows()] == ["g0", "g1"]
+
+
 async def test_it_keeps_hostile_words_and_numbers_out_of_the_way(journal: Journal) -> None:
     record = make_record(
         path="/olla/\udce9\0\n" + "x" * 5000, model="\ud800", method="M" * 500, client_key=None,
