@@ -17,7 +17,6 @@ from msgspec.structs import astuple
 from endpoints.redaction import redact
 from olla_site.log_lines import Batch, Line, encode_json, format_time, is_json
 from proxy import finished
-from proxy.finished import subscribe
 from proxy.record import Outcome, RequestRecord, milliseconds
 from proxy.stickiness import StickyOutcome
 
@@ -85,9 +84,8 @@ class SharedFields(msgspec.Struct, omit_defaults=True, frozen=True):
 
 
 class Shared(NamedTuple):
-    """The shared fields and their texts: before and after a line's own fields, and as members of a JSON object."""
+    """The shared fields as texts: before and after a line's own fields, and as members of a JSON object."""
 
-    fields: SharedFields
     before: str
     after: str
     members: str
@@ -160,7 +158,7 @@ def _build_shared(known: tuple[Any, ...], decided: tuple[str, ...]) -> Shared:
         client_ip=client,
         endpoint=endpoint,
         model=redact(model[:_LONGEST]) if model else "",
-        provider_model=sent_model[:_LONGEST] if sent_model and sent_model != model else "",
+        provider_model=redact(sent_model[:_LONGEST]) if sent_model and sent_model != model else "",
         stream=stream,
         translator_mode=mode or "",
         routing_strategy=str(strategy),
@@ -174,7 +172,7 @@ def _build_shared(known: tuple[Any, ...], decided: tuple[str, ...]) -> Shared:
     named = zip(SharedFields.__struct_fields__, astuple(fields), strict=True)
     shown = [f" {name}={_quote(str(value))}" for name, value in named if value and name not in _BEFORE]
     before = f"{fields.level:<7} {_NAME}: {fields.message}: {method} {_quote(fields.path)}"
-    return Shared(fields, before, "".join(shown), encode_json(fields)[1:])
+    return Shared(before, "".join(shown), encode_json(fields)[1:])
 
 
 _BEFORE = frozenset({"level", "logger", "message", "method", "path"})
@@ -187,9 +185,8 @@ def render_text(line: RequestLine) -> str:
     parts = [
         f"{own.time} {shared.before} {own.status or '-'} {own.duration_ms:g}ms request_id={_quote(own.request_id)}"
     ]
-    parts += [
-        f"{name}={value}" for name, value in zip(_NUMBERS, astuple(own)[_FIRST_NUMBER:], strict=False) if value
-    ]
+    numbers = zip(_NUMBERS, astuple(own)[_FIRST_NUMBER:-1], strict=True)
+    parts += [f"{name}={value}" for name, value in numbers if value]
     if own.failed_attempts:
         parts.append(f"failed_attempts={_quote(', '.join(own.failed_attempts))}")
     return " ".join(parts) + shared.after
@@ -230,7 +227,7 @@ def note(record: RequestRecord) -> None:
 
 def start() -> None:
     """Write a line for every request that ends from now on."""
-    subscribe(note)
+    finished.subscribe(note)
 
 
 def flush() -> None:

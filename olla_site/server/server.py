@@ -42,7 +42,6 @@ BACKLOG = 2048
 _HEAD_DELAY = 0.01
 # How long an application may go on after its client has left.
 _ORPHAN_SECONDS = 10.0
-_WEBSOCKET_SECONDS = 5
 
 Address = tuple[str, int]
 # Twisted types it as a module with only the least of its methods.
