@@ -1,8 +1,8 @@
 """RequestRecord: what is known of one request that asked to be forwarded. (pure)
 
-Made where the request enters (`proxy.admission.begin_record`), carried by `Inbound.record`, filled on the way by plain
-assignments, and finished once; from then on nobody changes it. It holds metadata only, never a body. What costs
-time (words, the trace) is worked out by those who read it, off the request path.
+Made where the request enters (`proxy.admission.begin_record`), carried by `Inbound.record`, filled on the way by
+plain assignments, and finished once; from then on nobody changes it. It holds metadata only, never a body. What
+costs time (words, the trace) is worked out by those who read it, off the request path.
 
     outcome         one request is one request, however many attempts it took:
       success         the client got the whole of a good answer
