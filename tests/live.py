@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -27,29 +30,63 @@ NO_LIMITS = {
 }
 
 
+# What a first start does but listen; its last line tells the password.
+_FIRST_START = """
+import sys, django
+django.setup()
+from olla_site.first_start import create_first_account, migrate
+migrate()
+sys.stdout.write(create_first_account())
+"""
+
+
 @cache
-def _tables() -> Path:
-    """A database with every table and nothing else, made once a run: migrations cost a second of each start."""
+def _first_start() -> tuple[Path, str]:
+    """A database as a first start leaves it, and its account's password.
+
+    Made once a run: migrations cost a second of each start, the password's hash half a second.
+    """
     folder = Path(tempfile.mkdtemp(prefix="olla-tables-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     env = {**os.environ, "OLLA_DATA_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "olla_site.settings"}
-    subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=ROOT, env=env, check=True)
-    return folder / "olla.sqlite3"
+    argv = [sys.executable, "-c", _FIRST_START]
+    made = subprocess.run(argv, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True)
+    return folder / "olla.sqlite3", made.stdout
 
 
 def lay_tables(data_dir: Path) -> None:
-    """Put an empty database into a data folder that has none. A first start has its own tests."""
+    """Put a database with the first account into a data folder that has none. A first start has its own tests."""
     file = data_dir / "olla.sqlite3"
     if not file.exists():
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copyfile(_tables(), file)
+        shutil.copyfile(_first_start()[0], file)
+
+
+def first_password() -> str:
+    """The password of `admin` in the databases that `lay_tables` lays."""
+    return _first_start()[1]
+
+
+def steady_port() -> int:
+    """A port of the loopback address that stays free until a test listens there, also for a second time.
+
+    Not one of those that the system hands out by itself: another process might be given it in between, be it only
+    for the near end of a connection.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(10_000, lowest)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 class LiveServer:
     """A running server: `with LiveServer() as server: ... server.url`.
 
-    By default it is `manage.py serve --port 0 --no-prober` on a data folder of its own, in which it finds nothing
-    but empty tables; `env` adds to its environment, `args` to its command line. With `app="module:name"` it is
+    By default it is `manage.py serve --port 0 --no-prober` on a data folder of its own, in which it finds empty
+    tables and the first account, and nothing at all with `first_start`; `env` adds to its environment, `args` to
+    its command line. With `app="module:name"` it is
     OllaServer around that ASGI application alone, without Django's applications (`tests/server/serve_app.py`).
     """
 
@@ -60,6 +97,7 @@ class LiveServer:
         args: Sequence[str] = ("--no-prober",),
         app: str | None = None,
         data_dir: Path | None = None,
+        first_start: bool = False,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="olla-live-")
         folder = Path(self._folder.name)
@@ -77,7 +115,7 @@ class LiveServer:
             **NO_LIMITS,
             **(env or {}),
         }
-        self._needs_tables = app is None
+        self._needs_tables = app is None and not first_start
         self.host = "127.0.0.1"
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None

@@ -10,11 +10,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest_asyncio
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from tests.browser.chromium import open_chromium
 from tests.browser.desk import signed_in
 from tests.live import LiveServer
+
+# As long as an action waits (`desk.open_page`): the default of five seconds is short for a page on a busy machine.
+expect.set_options(timeout=30_000)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sqlite3
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ import httpx
 from playwright.async_api import Browser, ConsoleMessage, Page, Request
 
 from tests.browser.scribe import run_in_django
-from tests.live import LiveServer
+from tests.live import LiveServer, first_password
 
 _PASSWORD = re.compile(r"password {2,}(\S+)\n")
 
 
-def first_password(server: LiveServer) -> str:
-    """The administrator's password as the first start printed it."""
+def printed_password(server: LiveServer) -> str:
+    """The administrator's password as a first start printed it."""
     found = _PASSWORD.search(server.output())
     assert found, server.output()
     return found[1]
@@ -83,7 +84,7 @@ async def open_page(
 
 async def sign_in(page: Page, server: LiveServer, path: str = "/") -> None:
     """Sign in as the first administrator and end at `path`."""
-    await sign_in_as(page, server, "admin", first_password(server), path)
+    await sign_in_as(page, server, "admin", first_password(), path)
 
 
 async def sign_in_as(page: Page, server: LiveServer, name: str, password: str, path: str = "/") -> None:
@@ -109,16 +110,25 @@ def screenshot_folder() -> Path:
     return folder
 
 
-def fill_fleet(data_dir: Path, rows: list[dict[str, Any]]) -> None:
-    """Replace the endpoints of a running server's database, as a prober would have left them."""
-    run_in_django(data_dir, "from tests.browser.desk import replace_fleet; replace_fleet(rows)", rows=rows)
+async def fill_fleet(server: LiveServer, rows: list[dict[str, Any]]) -> None:
+    """Replace the endpoints of a running server, as a prober would have left them; wait until it knows them."""
+    run_in_django(server.data_dir, "from tests.browser.desk import replace_fleet; replace_fleet(rows)", rows=rows)
+    await wait_for_picture(server)
 
 
-async def wait_for_fleet(server: LiveServer, size: int) -> None:
-    """Until the server knows these endpoints and no others: its list says so without an account."""
-    async with httpx.AsyncClient() as client, asyncio.timeout(20):
-        while (await client.get(f"{server.url}/internal/status/endpoints")).json()["total_count"] != size:
-            await asyncio.sleep(0.2)
+async def wait_for_picture(server: LiveServer) -> None:
+    """Until the server goes by what the tables hold now: until then pages show what an earlier test left there."""
+    with closing(sqlite3.connect(server.data_dir / "olla.sqlite3", timeout=30)) as database:
+        written = database.execute("SELECT number FROM endpoints_revision").fetchone()[0]
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client, asyncio.timeout(60):
+        while await revision_of(client, server) < written:
+            await asyncio.sleep(0.05)
+
+
+async def revision_of(client: httpx.AsyncClient, server: LiveServer) -> int:
+    """The revision of the tables that the server goes by."""
+    answer = await client.get(f"{server.url}/internal/status")
+    return int(answer.json()["system"]["snapshot"]["revision"])
 
 
 def replace_fleet(rows: list[dict[str, Any]]) -> None:

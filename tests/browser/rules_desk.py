@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from playwright.async_api import Page
 
+from tests.browser.desk import wait_for_picture
 from tests.browser.scribe import run_in_django
 from tests.live import LiveServer
 
 LONG = "-with-a-very-long-name-that-somebody-thought-was-a-good-idea-and-then-some-more"
 
 
-def fill_rules(data_dir: Path) -> None:
-    """Replace what steers requests, and log 240 of them."""
-    run_in_django(data_dir, "from tests.browser.rules_desk import replace_rules; replace_rules()")
+async def fill_rules(server: LiveServer) -> None:
+    """Replace what steers requests, and log 240 of them; wait until the server goes by the new rules."""
+    run_in_django(server.data_dir, "from tests.browser.rules_desk import replace_rules; replace_rules()")
+    await wait_for_picture(server)
 
 
 async def start_preview(page: Page, server: LiveServer, place: int = 0) -> str:

@@ -40,13 +40,13 @@ class _Scribe:
         pipe.write(f"{json.dumps(job)}\n")
         pipe.flush()
         answer = answers.readline()
-        assert answer, f"the scribe ended ({self._process.wait(10)})"
+        assert answer, f"the scribe ended ({self._process.wait(60)})"
         said = json.loads(answer)
         assert said == _DONE, said
 
     def close(self) -> None:
         """End it; it leaves when nobody can give it a job any more."""
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=60)
 
 
 _current: list[_Scribe] = []

@@ -23,7 +23,7 @@ from playwright.async_api import Browser, Page, ViewportSize
 
 from tests.browser import scenes
 from tests.browser.chromium import open_chromium
-from tests.browser.desk import fill_fleet, signed_in, wait_for_fleet
+from tests.browser.desk import fill_fleet, signed_in
 from tests.browser.rules_desk import fill_rules, start_preview
 from tests.browser.scribe import ROOT
 from tests.live import LiveServer
@@ -84,13 +84,12 @@ async def take_all(folder: Path, part: str) -> None:
             for fleet, rows in (("empty", []), ("three", three), ("many", scenes.crowd(200, 10))):
                 if not any(part in f"{page}-{fleet}-{look}.webp" for page in PAGES for look in LOOKS):
                     continue
-                await asyncio.to_thread(fill_fleet, server.data_dir, scenes.fleet(rows))
-                await wait_for_fleet(server, len(rows))
+                await fill_fleet(server, scenes.fleet(rows))
                 tried_twice = ""
                 if fleet == "three":
                     tried_twice = (await scenes.traffic(server.url))[-2]
                 if rows:
-                    await asyncio.to_thread(fill_rules, server.data_dir)
+                    await fill_rules(server)
                 for look in LOOKS:
                     await take_look(browser, server, state, folder / "pages", (fleet, look, part, tried_twice))
         if part in FIRST:

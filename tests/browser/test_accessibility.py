@@ -51,8 +51,8 @@ RUN = """async () => {
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def places(browser: Browser, server: LiveServer, state: Any) -> dict[str, str]:
     """A fleet, rules and a log to look at; what the addresses above leave open."""
-    fill_fleet(server.data_dir, fleet([*THREE, *crowd(9)]))
-    fill_rules(server.data_dir)
+    await fill_fleet(server, fleet([*THREE, *crowd(9)]))
+    await fill_rules(server)
     async with httpx.AsyncClient() as client:
         await client.post(f"{server.url}/olla/openai/v1/chat/completions", json={"model": "none", "messages": []})
     async with open_page(browser, server, state=state) as page:

@@ -14,7 +14,7 @@ from tests.browser.chromium import wait_for
 from tests.browser.desk import fill_fleet, open_page, sign_in, sign_in_as, signed_in
 from tests.browser.scribe import run_in_django
 from tests.fakes import ScriptedBackend, json_reply
-from tests.live import LiveServer
+from tests.live import LiveServer, steady_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -84,9 +84,10 @@ async def assert_logged_live(page: Page, server: LiveServer) -> None:
 
 async def test_it_comes_back_by_itself_after_the_server_restarted(browser, tmp_path):
     data = Path(tmp_path) / "data"
-    with LiveServer(data_dir=data) as first:
+    args = ("--no-prober", "--port", str(steady_port()))
+    with LiveServer(data_dir=data, args=args) as first:
         state = await signed_in(browser, first)
-        fill_fleet(data, [dict(row, health=dict(row["health"])) for row in FEW])
+        await fill_fleet(first, [dict(row, health=dict(row["health"])) for row in FEW])
         async with browser_page(browser, first, state) as page:
             await page.goto(f"{first.url}/")
             await expect(page.locator("#fleet tr", has_text="alpha")).to_be_visible(timeout=20_000)
@@ -95,7 +96,7 @@ async def test_it_comes_back_by_itself_after_the_server_restarted(browser, tmp_p
             first.stop()
             await expect(page.locator("#live")).to_have_attribute("data-state", "lost", timeout=30_000)
             await expect(page.locator("html")).to_have_class("is-old")
-            with LiveServer(data_dir=data, args=("--no-prober", "--port", str(first.port))) as second:
+            with LiveServer(data_dir=data, args=args) as second:
                 assert second.port == first.port
                 await is_live(page)
                 await expect(page.locator("html")).not_to_have_class("is-old")
@@ -117,7 +118,7 @@ def browser_page(browser: Browser, server: LiveServer, state: Any) -> Any:
 
 
 async def test_it_polls_where_sockets_do_not_pass(browser, server, state):
-    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in FEW])
+    await fill_fleet(server, [dict(row, health=dict(row["health"])) for row in FEW])
     async with browser_page(browser, server, state) as page:
         await page.route_web_socket("**/portal/live", lambda socket: socket.close())
         await page.goto(f"{server.url}/")
@@ -128,7 +129,7 @@ async def test_it_polls_where_sockets_do_not_pass(browser, server, state):
 
 
 async def test_it_drains_and_resumes_from_the_row(browser, server, state):
-    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in FEW])
+    await fill_fleet(server, [dict(row, health=dict(row["health"])) for row in FEW])
     async with open_page(browser, server, state=state) as page:
         await page.goto(f"{server.url}/")
         await is_live(page)
@@ -142,7 +143,7 @@ async def test_it_drains_and_resumes_from_the_row(browser, server, state):
 
 
 async def test_it_searches_filters_and_orders_and_keeps_it_in_the_address(browser, server, state):
-    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in FEW])
+    await fill_fleet(server, [dict(row, health=dict(row["health"])) for row in FEW])
     async with open_page(browser, server, state=state) as page:
         await page.goto(f"{server.url}/")
         await expect(page.locator("#fleet tbody tr")).to_have_count(3, timeout=20_000)
@@ -163,7 +164,7 @@ async def test_it_searches_filters_and_orders_and_keeps_it_in_the_address(browse
 
 
 async def test_it_shows_a_new_endpoint_without_a_reload(browser, server, state):
-    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in FEW])
+    await fill_fleet(server, [dict(row, health=dict(row["health"])) for row in FEW])
     async with open_page(browser, server, state=state) as page:
         await page.goto(f"{server.url}/")
         await is_live(page)
@@ -175,7 +176,7 @@ async def test_it_shows_a_new_endpoint_without_a_reload(browser, server, state):
 
 
 async def test_it_keeps_a_hidden_page_from_listening(browser, server, state):
-    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in FEW])
+    await fill_fleet(server, [dict(row, health=dict(row["health"])) for row in FEW])
     async with open_page(browser, server, state=state) as page:
         sockets: list[WebSocket] = []
 
@@ -195,7 +196,7 @@ async def test_it_keeps_a_hidden_page_from_listening(browser, server, state):
 
 
 async def test_it_adds_an_endpoint_that_was_tried_first(browser, server, state):
-    fill_fleet(server.data_dir, [])
+    await fill_fleet(server, [])
     async with ScriptedBackend(OLLAMA) as backend, open_page(browser, server, state=state) as page:
         await page.goto(f"{server.url}/")
         await page.get_by_role("link", name="Add an endpoint").click()
@@ -225,7 +226,7 @@ async def test_it_remembers_the_theme_for_portal_and_admin(browser, server, stat
 
 
 async def test_it_shows_a_viewer_everything_but_the_buttons(browser, server):
-    fill_fleet(server.data_dir, [dict(row, health=dict(row["health"])) for row in FEW])
+    await fill_fleet(server, [dict(row, health=dict(row["health"])) for row in FEW])
     run_in_django(
         server.data_dir,
         "from django.contrib.auth.models import User, Group;"

@@ -284,8 +284,7 @@ async def test_it_cannot_be_framed(strict_site, browser):
     with PagesServer({"/": f'<iframe id="f" src="{site.url}/admin/"></iframe>'}) as pages:
         tab = await context.new_page()
         await tab.goto(f"http://127.0.0.1:{pages.port}/")
-        frame = tab.frames[1]
-        assert frame.url.startswith("chrome-error:")
+        await wait_for(lambda: tab.frames[1].url.startswith("chrome-error:"))
     await context.close()
 
 

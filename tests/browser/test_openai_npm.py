@@ -212,7 +212,8 @@ async def test_it_frees_the_backend_when_the_page_aborts(app):
     )
     app.backend.go.release()
     await app.wait_seen(1)
-    await asyncio.wait_for(app.backend.streams[-1].gone.wait(), 30)
+    # Nothing else would end it: the backend waits to be told to go on, the product's patience is minutes.
+    await asyncio.wait_for(app.backend.streams[-1].gone.wait(), 20)
     assert await running == "ended"
 
 
@@ -228,5 +229,5 @@ async def test_it_frees_the_backend_when_the_page_is_closed(app):
     app.backend.go.release()
     await other.wait_seen(1)
     await other.page.close()
-    await asyncio.wait_for(app.backend.streams[-1].gone.wait(), 30)
+    await asyncio.wait_for(app.backend.streams[-1].gone.wait(), 20)
     await asyncio.gather(running, return_exceptions=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.desk import fill_fleet, open_page, screenshot_folder, wait_for_fleet
+from tests.browser.desk import fill_fleet, open_page, screenshot_folder
 from tests.browser.scenes import THREE, crowd, fleet
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -29,7 +29,7 @@ async def assert_fits(page: Page) -> None:
 
 @pytest.mark.parametrize("name", FLEETS)
 async def test_it_shows_the_fleet_at_every_size(browser, server, state, name):
-    fill_fleet(server.data_dir, fleet(FLEETS[name]))
+    await fill_fleet(server, fleet(FLEETS[name]))
     for width, dark in LOOKS:
         async with open_page(browser, server, width=width, dark=dark, state=state) as page:
             await page.goto(f"{server.url}/")
@@ -43,7 +43,7 @@ async def test_it_shows_the_fleet_at_every_size(browser, server, state, name):
 
 @pytest.mark.parametrize(("width", "dark"), LOOKS)
 async def test_it_shows_the_admin_in_the_same_look(browser, server, state, width, dark):
-    fill_fleet(server.data_dir, fleet(THREE))
+    await fill_fleet(server, fleet(THREE))
     look = f"{width}-{'dark' if dark else 'light'}"
     async with open_page(browser, server, width=width, dark=dark, state=state) as page:
         await page.goto(f"{server.url}/accounts/login/")
@@ -73,7 +73,7 @@ async def test_it_styles_the_admin_without_debug_or_collectstatic(browser, serve
 
 
 async def test_it_copies_the_request_to_try(browser, server, state):
-    fill_fleet(server.data_dir, fleet(THREE))
+    await fill_fleet(server, fleet(THREE))
     async with open_page(browser, server, state=state) as page:
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         await page.goto(f"{server.url}/connect/")
@@ -85,7 +85,7 @@ async def test_it_copies_the_request_to_try(browser, server, state):
 
 
 async def test_it_shows_times_in_words_with_the_exact_local_time_on_hover(browser, server, state):
-    fill_fleet(server.data_dir, fleet(THREE))
+    await fill_fleet(server, fleet(THREE))
     async with open_page(browser, server, state=state) as page:
         await page.goto(f"{server.url}/")
         moment = page.locator("#fleet tr", has_text="gpu-1").locator("time[data-f=since]")
@@ -97,8 +97,7 @@ async def test_it_shows_times_in_words_with_the_exact_local_time_on_hover(browse
 
 
 async def test_it_can_be_used_with_the_keyboard_alone(browser, server, state):
-    fill_fleet(server.data_dir, [])
-    await wait_for_fleet(server, 0)
+    await fill_fleet(server, [])
     async with open_page(browser, server, state=state) as page:
         await page.goto(f"{server.url}/")
         reached = set()

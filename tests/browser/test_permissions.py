@@ -99,8 +99,8 @@ POST = """async ([address, values]) => {
 async def server() -> AsyncIterator[LiveServer]:
     """A fleet, rules and an account of each kind."""
     with LiveServer() as running:
-        fill_fleet(running.data_dir, fleet(THREE))
-        fill_rules(running.data_dir)
+        await fill_fleet(running, fleet(THREE))
+        await fill_rules(running)
         run_in_django(running.data_dir, MAKE_ACCOUNTS, roles=ROLES, password=PASSWORD)
         yield running
 

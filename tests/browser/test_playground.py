@@ -145,7 +145,7 @@ async def server(backends: list[Backend]) -> AsyncIterator[LiveServer]:
              "health": {"status": "healthy"}}
             for name, place, kind, model in FLEET
         ]  # fmt: skip
-        fill_fleet(running.data_dir, rows)
+        await fill_fleet(running, rows)
         yield running
 
 
@@ -170,7 +170,7 @@ async def ended(turn: Locator, state: str = "done") -> None:
 async def run_command(*argv: str) -> str:
     """What a command prints; it must succeed."""
     process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         output, _ = await process.communicate()
     assert process.returncode == 0
     return output.decode()

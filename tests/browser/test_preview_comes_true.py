@@ -61,13 +61,13 @@ class Client:
 
     async def until(self, model: str, fate: tuple[int, str]) -> None:
         """Wait until a request for a model fares so: endpoints and rules are read anew once a second."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await self.ask(model) != [fate]:
                 await asyncio.sleep(0.3)
 
     async def logged(self, page: Page, model: str) -> int:
         """Wait until the log, which is written in batches, has all requests for a model; how many there are."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 await page.goto(f"{self.server.url}/requests/?model={model}")
                 if await page.locator("#rows tr").count() == self.sent[model]:
@@ -101,7 +101,7 @@ def changes(before: Fates, after: Fates) -> dict[str, str]:
 
 async def test_it_does_to_requests_what_the_preview_said(browser, server, state):
     async with ScriptedBackend(answer) as old, ScriptedBackend(answer) as new:
-        fill_fleet(server.data_dir, [
+        await fill_fleet(server, [
             {"name": name, "url": backend.url, "backend_type": "vllm", "tags": name,
              "models": ["shared", f"only-{name}"], "health": {"status": "healthy"}}
             for name, backend in (("old", old), ("new", new))

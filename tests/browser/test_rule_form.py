@@ -7,6 +7,7 @@ import json
 
 import httpx
 import pytest
+from playwright.async_api import expect
 
 from tests.browser.desk import open_page, sign_in
 from tests.fakes import ScriptedBackend
@@ -41,13 +42,13 @@ async def test_it_shows_the_fields_of_the_action_and_stores_a_rule_that_acts(bro
             await page.get_by_role("button", name="Add another Condition").click()
             row = page.locator("#conditions-0")
             header = row.locator("#id_conditions-0-header")
-            assert not await header.is_visible()
+            await expect(header).to_be_hidden()
             await row.locator("#id_conditions-0-field").select_option("header")
             await header.fill("X-Team")
             await row.locator("#id_conditions-0-value").fill("blue")
             await page.get_by_role("button", name="Save", exact=True).click()
             await page.get_by_text("was added successfully").wait_for()
-            assert await page.get_by_text("when header X-Team is blue: refuse: Not for blue.").is_visible()
+            await expect(page.get_by_text("when header X-Team is blue: refuse: Not for blue.")).to_be_visible()
             await assert_refused(page, server)
 
 
@@ -66,7 +67,7 @@ async def assert_refused(page, server: LiveServer) -> None:
             url = f"{server.url}/olla/proxy/v1/chat/completions"
             return await client.post(url, content=body, headers={"X-Team": "Blue"})
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (answer := await ask()).status_code != 403:
                 await asyncio.sleep(0.1)
         assert answer.json()["error"]["code"] == "forbidden_by_rule"

@@ -22,6 +22,7 @@ from django.core.management.base import CommandError
 from endpoints.models import Endpoint
 from olla_site.demo.registration import PLANS, NameTakenError, register, remove
 from olla_site.management.commands.demo import check_port
+from tests.live import steady_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEADLINE = 90.0
@@ -32,13 +33,6 @@ def wait_until(condition: Callable[[], bool], seconds: float = DEADLINE) -> None
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def is_running(pid: int) -> bool:
@@ -58,7 +52,7 @@ class Demo:
     """A running demo on a data folder and a port of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = free_port()
+        self.port = steady_port()
         self._output = folder / "output"
         env = {name: value for name, value in os.environ.items() if not name.startswith("OLLA_")}
         self.env = {**env, "OLLA_DATA_DIR": str(folder / "data"), "DJANGO_SETTINGS_MODULE": "olla_site.settings"}

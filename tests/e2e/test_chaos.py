@@ -22,7 +22,7 @@ from typing import Any
 from tests.e2e.seed import seed_database
 from tests.e2e.wire import UNLIMITED, Wire, asking, assert_calm, nothing_open
 from tests.fakes import Conn, Received, Reply, ScriptedBackend, json_reply
-from tests.live import LiveServer
+from tests.live import LiveServer, steady_port
 
 MODEL = "m"
 CLIENTS = 40
@@ -98,7 +98,7 @@ class Flapper:
         self.served = 0  # requests that came and were answered since it is good
         self._dice = dice
         self._changed = asyncio.Event()
-        self.backend = ScriptedBackend(self._serve)
+        self.backend = ScriptedBackend(self._serve, port=steady_port())
 
     async def start(self) -> None:
         """Listen."""

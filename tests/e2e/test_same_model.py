@@ -78,13 +78,17 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     threads = [*backends.values(), loser.thread]
     for each in threads:
         each.start()
+    # A busy machine may be slow to answer a probe: that must put no endpoint out of the tests' reach.
+    patient = {"check_interval": 11.0, "check_timeout": 10.0}
     rows: list[dict[str, Any]] = [
-        {"name": f"gpu-{kind}", "url": each.backend.url, "kind": "auto", "models": [], "due": True}
+        {"name": f"gpu-{kind}", "url": each.backend.url, "kind": "auto", "models": [], "columns": patient}
         for kind, each in backends.items()
     ]
     columns = {"check_interval": 2.0, "check_timeout": 1.0}
     url = loser.thread.backend.url
-    rows.append({"name": "loser", "url": url, "kind": "ollama", "models": [], "columns": columns, "due": True})
+    rows.append({"name": "loser", "url": url, "kind": "ollama", "models": [], "columns": columns})
+    for row in rows:
+        row["due"] = True
     data_dir = tmp_path_factory.mktemp("same-data")
     aliases = [{"name": ALIAS, "targets": "\n".join(NATIVES.values()), "one_model": True}]
     seed_database(data_dir, rows, aliases)

@@ -111,6 +111,10 @@ class Trickle:
             raise EOFError
         self._parser.feed_data(data)
 
+    def hurry(self) -> None:
+        """Take all there is from now on: a small buffer would take thousands of turns of two processes."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+
     def on_body(self, data: bytes) -> None:
         """For the parser."""
         self.body += data
@@ -152,7 +156,7 @@ def sockets_to(pid: int, ports: set[int]) -> int:
     return sum(1 for line in lines if line[9] in inodes and int(line[2].split(":")[1], 16) in ports)
 
 
-async def nothing_open(server: LiveServer, ports: set[int], within: float = 30) -> None:
+async def nothing_open(server: LiveServer, ports: set[int], within: float = 60) -> None:
     """Wait until the server has no connection to a backend left, pooled ones included."""
     async with asyncio.timeout(within):
         while sockets_to(server.pid, ports):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 from endpoints.tasks import running_tasks
 from endpoints.transport import Answer, Request, Target, Transport
-from tests.fakes import ScriptedBackend, stream_of
+from tests.fakes import ScriptedBackend, come_true, stream_of
 
 GET = Request(b"GET", b"/", [(b"Host", b"x")])
 HEAD = Request(b"HEAD", b"/", [(b"Host", b"x")])
@@ -51,11 +51,8 @@ def only_loopback() -> Iterator[None]:
     loop.sock_connect = connect  # type: ignore[method-assign]
 
 
-async def settle(condition: Callable[[], bool], within: float = 30) -> None:
-    """Wait until `condition`, which nothing announces, is true."""
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.005)
+# For what nothing announces.
+settle = come_true
 
 
 @asynccontextmanager

@@ -26,10 +26,10 @@ from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth
 from endpoints.prober import Prober, plan_discovery, safe_discovery, safe_probe
 from endpoints.recording import Job
 from tests.fakes import Reply, ScriptedBackend, Silence, Step, json_reply
-from tests.live import ROOT
+from tests.live import ROOT, steady_port
 
 T = TypeVar("T")
-DEADLINE = 15.0
+DEADLINE = 60.0
 
 
 def listing(*names: str) -> Reply:
@@ -94,9 +94,8 @@ async def test_it_probes_and_discovers_a_new_endpoint_soon_after_saving():
     async with ScriptedBackend(vllm("m")) as backend, probing() as prober:
         await asyncio.sleep(0.1)
         await make(backend.url)
-        saved = time.monotonic()
+        # About one second when nothing else runs; by its plan alone it would be five minutes.
         await eventually(lambda: names() == {"m"} and status_of() == "healthy")
-        assert time.monotonic() - saved < 10  # about one second when nothing else runs
         counted = {what: {*prober._durations.of(what)} for what in (PROBE, DISCOVERY)}
         assert counted == {PROBE: {"answered"}, DISCOVERY: {READ}}
         assert prober._durations.of(DISCOVERY)[READ].count == 1
@@ -139,8 +138,8 @@ async def test_it_is_not_held_up_by_a_slow_endpoint():
 @loop_test
 async def test_it_notices_death_and_recovery_and_reads_the_models_again():
     async with probing():
-        async with ScriptedBackend(vllm("before")) as backend:
-            port = backend.port
+        port = steady_port()
+        async with ScriptedBackend(vllm("before"), port=port) as backend:
             await make(backend.url)
             await eventually(lambda: names() == {"before"})
         await eventually(lambda: status_of() == "offline")
@@ -157,7 +156,7 @@ async def test_it_tries_a_failed_discovery_again(settings):
         await make(backend.url)
         await eventually(lambda: EndpointHealth.objects.filter(models_error__contains="HTTP 500").exists())
         assert await in_thread(status_of) == "healthy"
-        await eventually(lambda: names() == {"m"}, within=30)
+        await eventually(lambda: names() == {"m"})
 
 
 @loop_test
@@ -176,7 +175,8 @@ async def test_it_survives_a_locked_database(caplog, monkeypatch):
     async with ScriptedBackend(vllm("m")) as backend, probing():
         await make(backend.url)
         await eventually(lambda: names() == {"m"})
-        with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        caplog.clear()  # with so short a patience, the writing of the endpoint may have been in its way
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as holder:
             holder.execute("BEGIN EXCLUSIVE")
             async with asyncio.timeout(DEADLINE):
                 while "cannot be used" not in caplog.text:
@@ -265,7 +265,7 @@ def query(folder: Path, sql: str) -> Any:
         return None
 
 
-def wait(function: Callable[[], Any], within: float = 120.0) -> Any:
+def wait(function: Callable[[], Any], within: float = DEADLINE) -> Any:
     end = time.monotonic() + within
     while time.monotonic() < end:
         if value := function():
@@ -304,9 +304,7 @@ def test_it_stops_cleanly_when_told(data, number):
     with prober(data) as process:
         wait(lambda: holder_pid(data) == process.pid)
         process.send_signal(number)
-        began = time.monotonic()
-        assert process.wait(20) == 0
-        assert time.monotonic() - began < 20  # two seconds when nothing else runs
+        assert process.wait(DEADLINE) == 0  # two seconds when nothing else runs
     assert holder_pid(data) == 0
     assert "Traceback" not in log_of(data)
 
@@ -318,7 +316,7 @@ def test_it_stops_while_the_database_is_locked(data):
             locker.execute("BEGIN EXCLUSIVE")
             time.sleep(1.5)  # longer than a cycle: it now waits for the lock, for up to five seconds
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(DEADLINE) == 0
     assert "Traceback" not in log_of(data)
 
 
@@ -383,7 +381,7 @@ async def test_it_recovers_when_the_database_file_is_replaced(data):
             good.replace(path)
             await asyncio.to_thread(wait, lambda: "can be used again" in log_of(data))
             seen = len(backend.requests)
-            await backend.wait_requests(seen + 2, within=30)
+            await backend.wait_requests(seen + 2)
             assert process.poll() is None
     assert "Traceback" not in log_of(data)
 

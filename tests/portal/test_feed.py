@@ -160,7 +160,8 @@ def test_it_tells_each_new_row_of_the_log_once():
 @pytest.mark.django_db
 def test_it_tells_of_a_crowd_only_the_newest():
     feed = LogFeed()
-    rows = [log(just_now() - number / 100) for number in range(MOST_ROWS + 10)]
+    moment = just_now()  # once: as time goes on, two rows would fall on one instant
+    rows = [log(moment - number / 100) for number in range(MOST_ROWS + 10)]
 
     told = rows_told(feed.difference())
 

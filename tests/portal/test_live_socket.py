@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.browser.desk import fill_fleet, first_password
-from tests.live import LiveServer
+from tests.browser.desk import fill_fleet
+from tests.live import LiveServer, first_password
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROW = {"name": "gpu-1", "url": "http://10.0.0.11:11434", "backend_type": "ollama", "health": {"status": "healthy"}}
@@ -22,7 +22,7 @@ ROW = {"name": "gpu-1", "url": "http://10.0.0.11:11434", "backend_type": "ollama
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server() -> AsyncIterator[LiveServer]:
     with LiveServer(env={"OLLA_PORTAL_ANONYMOUS_NETWORKS": "10.99.0.0/16"}) as running:
-        fill_fleet(running.data_dir, [json.loads(json.dumps(ROW))])
+        await fill_fleet(running, [json.loads(json.dumps(ROW))])
         yield running
 
 
@@ -33,7 +33,7 @@ async def cookie(server: LiveServer) -> str:
         async with session.get(f"{server.url}/accounts/login/") as page:
             token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', await page.text())
         assert token
-        form = {"csrfmiddlewaretoken": token[1], "username": "admin", "password": first_password(server)}
+        form = {"csrfmiddlewaretoken": token[1], "username": "admin", "password": first_password()}
         async with session.post(f"{server.url}/accounts/login/", data=form, allow_redirects=False) as answer:
             return f"sessionid={answer.cookies['sessionid'].value}"
 
@@ -99,7 +99,7 @@ async def test_it_says_where_things_stand_and_then_what_changes(server, cookie):
         assert len(full["history"]["requests"]) == 180
 
         changed = {**ROW, "health": {"status": "offline", "last_error": "Connection refused."}}
-        fill_fleet(server.data_dir, [changed])
+        await fill_fleet(server, [changed])
         message = await read(socket)
         while "shape" not in message:
             message = await read(socket)

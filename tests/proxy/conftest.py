@@ -24,6 +24,7 @@ from proxy.finished import flush, subscribe, unsubscribe
 from proxy.live import live
 from proxy.record import RequestRecord
 from proxy.upstream import close_door, door
+from tests.fakes import come_true
 from tests.translation.grammar import read_stream
 
 
@@ -63,7 +64,7 @@ class Exchange:
         async with asyncio.timeout(within), self.arrived:
             await self.arrived.wait_for(lambda: len(self.body) >= count)
 
-    async def done(self, within: float = 30) -> Exchange:
+    async def done(self, within: float = 60) -> Exchange:
         """Wait for the end of the exchange."""
         async with asyncio.timeout(within):
             await self.task
@@ -79,6 +80,7 @@ class Proxy:
     async def add(self, url: str, name: str = "one", models: Sequence[str] = ("m",), **columns: Any) -> Endpoint:
         """Register a healthy endpoint that lists `models`."""
         columns.setdefault("backend_type", "openai-compatible")
+        columns.setdefault("check_interval", 3600)  # nobody probes: after three intervals it would count as stale
         endpoint: Endpoint = await sync_to_async(self._add)(url, name, models, columns)
         return endpoint
 
@@ -172,9 +174,7 @@ class Proxy:
 
     async def settled(self, within: float = 30) -> None:
         """Wait until nothing is in flight and no background task is left."""
-        async with asyncio.timeout(within):
-            while live.in_flight or running_tasks():
-                await asyncio.sleep(0.01)
+        await come_true(lambda: not live.in_flight and not running_tasks(), within)
 
 
 def check_grammar(exchange: Exchange) -> None:

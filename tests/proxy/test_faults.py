@@ -40,6 +40,7 @@ from tests.fakes import (
     ScriptedBackend,
     Silence,
     Step,
+    come_true,
     make_certificates,
     refused_origin,
 )
@@ -306,11 +307,13 @@ async def assert_nothing_left(proxy: Proxy, *backends: ScriptedBackend) -> None:
     await proxy.settled()
     assert running_tasks() == 0
     assert not live.in_flight
-    everything, idle = door().transport.count_connections()
-    assert everything == idle
-    async with asyncio.timeout(30):
-        while sum(each.open for each in backends) != idle:
-            await asyncio.sleep(0.01)
+
+    def all_idle() -> bool:
+        # Counted anew at each look: an end that is on its way is noticed by each side in its own time.
+        everything, idle = door().transport.count_connections()
+        return everything == idle == sum(each.open for each in backends)
+
+    await come_true(all_idle, 2)
 
 
 def assert_counted(endpoint: Endpoint, failures: int) -> None:
@@ -568,11 +571,11 @@ async def test_it_frees_everything_when_the_client_leaves(proxy: Proxy, stage: s
     async with STAGES[stage](kind) as (url, reached):
         endpoint = await add(proxy, kind, url, connect_timeout=30, verify_tls=False)
         exchange = ask(proxy, kind)
-        await asyncio.wait_for(reached.wait(), 5)
+        await come_true(reached.is_set)
         if stage == "inside-the-body" and kind.streams:
             await exchange.wait_bytes(1)
         exchange.leave()
-        await exchange.done(within=10)
+        await exchange.done(within=PATIENCE / 2)
         await proxy.settled()
     assert not exchange.complete
     assert live.tallies.all.hang_ups == 1
@@ -778,7 +781,7 @@ async def test_a_place_is_free_again_when_its_client_or_one_in_line_leaves(proxy
         first = ask(proxy, kind)
         await first.wait_bytes(1)
         in_line = [ask(proxy, kind) for _ in range(3)]
-        await until(lambda: live.queue.waiting == 3)
+        await come_true(lambda: live.queue.waiting == 3)
         in_line[0].leave()
         await in_line[0].done()
         assert (live.queue.waiting, live.in_flight[endpoint.pk], live.tallies.all.hang_ups) == (2, 1, 1)
@@ -799,17 +802,10 @@ async def test_no_place_is_lost_when_a_client_leaves_in_the_moment_of_its_turn(p
         await add(proxy, kind, backend.url, max_concurrent=1)
         for _ in range(10):
             opened = [ask(proxy, kind) for _ in range(5)]
-            await until(lambda: any(each.task.done() for each in opened))  # noqa: B023
+            await come_true(lambda: any(each.task.done() for each in opened))  # noqa: B023
             for each in opened[1::2]:
                 each.leave()
             await asyncio.gather(*(each.done() for each in opened))
         assert_seen(await ask(proxy, kind).done(), kind, Seen())
         assert live.queue.waiting == 0
         await assert_nothing_left(proxy, backend)
-
-
-async def until(condition: Callable[[], bool], within: float = 30) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.001)

@@ -11,7 +11,7 @@ import pytest
 from proxy.finished import subscribe, unsubscribe
 from proxy.live import live
 from proxy.record import Ending, Outcome, RequestRecord, build_attempts, build_trace, no_record, success_rate
-from tests.fakes import Cut, Reply, ScriptedBackend, Silence, json_reply, sse_reply
+from tests.fakes import Cut, Reply, ScriptedBackend, Silence, come_true, json_reply, sse_reply
 from tests.proxy.conftest import Proxy
 
 CHAT = "/olla/openai/v1/chat/completions"
@@ -229,7 +229,7 @@ async def test_it_counts_a_client_that_leaves_a_stream_to_nobody(
 async def test_it_tells_a_client_that_leaves_the_line_and_one_that_is_turned_away(
     proxy: Proxy, records: list[RequestRecord], settings: Any
 ) -> None:
-    settings.OLLA_QUEUE_TIMEOUT = 0.1
+    settings.OLLA_QUEUE_TIMEOUT = 0.5
     live.reset()
     async with ScriptedBackend(Silence()) as backend:
         await proxy.add(backend.url, max_concurrent=1)
@@ -237,9 +237,7 @@ async def test_it_tells_a_client_that_leaves_the_line_and_one_that_is_turned_awa
         await backend.wait_requests(1)
         turned_away = await proxy.chat()
         waiting = proxy.open("POST", CHAT, {"model": "m"})
-        async with asyncio.timeout(30):
-            while not live.queue.waiting:
-                await asyncio.sleep(0.001)
+        await come_true(lambda: live.queue.waiting == 1)
         waiting.leave()
         await waiting.done()
         holder.leave()
@@ -247,7 +245,7 @@ async def test_it_tells_a_client_that_leaves_the_line_and_one_that_is_turned_awa
     full, left, held = records
     assert turned_away.status == 503
     assert (full.outcome, full.error_code, full.attempts) == (Outcome.BACKEND_ERROR, "queue_full", [])
-    assert full.queue_wait >= 0.09
+    assert full.queue_wait >= 0.45
     assert (left.outcome, left.attempts, left.queue_wait > 0) == (Outcome.CLIENT_GONE, [], True)
     assert (held.outcome, held.queue_wait) == (Outcome.CLIENT_GONE, 0.0)
 

@@ -12,7 +12,7 @@ from endpoints import loading
 from endpoints.models import ModelAlias
 from proxy.breaker import GateState
 from proxy.live import live
-from tests.fakes import Conn, Cut, Reply, ScriptedBackend, Silence, json_reply
+from tests.fakes import Conn, Cut, Reply, ScriptedBackend, Silence, come_true, json_reply
 from tests.proxy.conftest import Proxy
 
 OK = {"ok": True}
@@ -119,7 +119,7 @@ async def test_it_starts_many_streams_to_one_backend_at_once(proxy: Proxy, long_
     async with ScriptedBackend(script) as backend:
         await proxy.add(backend.url)
         opened = [proxy.open("POST", CHAT, {"model": "m", "stream": True}) for _ in range(count)]
-        await backend.wait_requests(count, within=30)
+        await backend.wait_requests(count)
         for exchange in opened:
             await exchange.wait_bytes(9)
             exchange.leave()
@@ -136,7 +136,7 @@ async def test_it_waits_in_line_for_an_endpoint_that_is_full_and_says_how_long(p
         await proxy.add(backend.url, max_concurrent=2)
         opened = [proxy.open("POST", CHAT, {"model": "m"}) for _ in range(5)]
         await backend.wait_requests(2)
-        assert live.queue.waiting == 3
+        await come_true(lambda: live.queue.waiting == 3)
         opened[4].leave()
         await opened[4].done()
         assert live.queue.waiting == 2
@@ -157,8 +157,7 @@ async def test_it_answers_503_when_the_line_is_full_or_too_slow(proxy: Proxy, se
         first = proxy.open("POST", CHAT, {"model": "m"})
         await backend.wait_requests(1)
         waiting = proxy.open("POST", CHAT, {"model": "m"})
-        while live.queue.waiting < 1:
-            await asyncio.sleep(0.01)
+        await come_true(lambda: live.queue.waiting == 1)
         refused = await proxy.chat()
         late = await waiting.done()
         for answer in (refused, late):
@@ -176,7 +175,7 @@ async def test_it_never_waits_in_line_with_a_place_in_hand(proxy: Proxy) -> None
         await proxy.add(one.url, name="one", max_concurrent=1)
         await proxy.add(two.url, name="two", max_concurrent=1)
         opened = [proxy.open("POST", CHAT, {"model": "m"}) for _ in range(2)]
-        answers = [await each.done(within=10) for each in opened]
+        answers = [await each.done() for each in opened]
         assert [each.status for each in answers] == [503, 503]
         assert [each.json()["error"] for each in answers] == [{"message": "loading"}] * 2
         await proxy.settled()

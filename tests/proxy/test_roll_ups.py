@@ -130,7 +130,7 @@ def test_it_blocks_no_writer_while_it_prunes(long_form: bool) -> None:
     longest, writes, stop = [0.0], Counter[str](), threading.Event()
 
     def write() -> None:
-        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, timeout=5)
+        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, timeout=60)
         while not stop.is_set():
             began = time.perf_counter()
             other.execute("UPDATE proxy_rollupstate SET pruned_until = pruned_until")
@@ -148,9 +148,10 @@ def test_it_blocks_no_writer_while_it_prunes(long_form: bool) -> None:
         writer.join()
     assert abs(done.rows - count / 2) <= 4  # rows begun just before the bound end behind it
     assert writes["done"] >= 3
-    assert done.longest < 2.0  # 0.2 s on a quiet machine
+    # What a writer waits for a lock before it gives up; 0.2 s on a quiet machine.
+    assert done.longest < 5.0
     print("longest chunk", done.longest, "longest write", longest[0])
-    assert longest[0] < 2.0
+    assert longest[0] < 5.0
 
 
 def test_it_knows_nothing_at_first(db: None) -> None:

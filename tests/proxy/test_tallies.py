@@ -31,7 +31,7 @@ from proxy.status.overview import build_status
 from proxy.status.picture import Picture
 from proxy.tallies import MOST_CLIENTS, MOST_MODELS, MOST_PAIRS, OTHER, Tallies
 from proxy.violations import Violations
-from tests.fakes import Conn, Cut, ScriptedBackend, Silence, json_reply, sse_reply
+from tests.fakes import Conn, Cut, ScriptedBackend, Silence, come_true, json_reply, sse_reply
 from tests.proxy.builders import NOW, make_endpoint, make_snapshot, make_view
 from tests.proxy.conftest import Exchange
 
@@ -209,9 +209,7 @@ async def queue_up(proxy: Any, gate: Gate, ids: list[str]) -> list[Exchange]:
     gate.opened.clear()
     body = {"model": "narrow", "messages": [{"role": "user", "content": ids[0]}]}
     waiting = [proxy.open("POST", CHAT, body, [("X-Request-ID", each)]) for each in ids]
-    async with asyncio.timeout(30):
-        while live.queue.waiting < len(ids) - 1:
-            await asyncio.sleep(0.001)
+    await come_true(lambda: live.queue.waiting == len(ids) - 1)
     gate.opened.set()
     return [await each.done() for each in waiting]
 

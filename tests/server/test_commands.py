@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.live import ROOT, LiveServer
+from tests.live import ROOT, LiveServer, steady_port
 from tests.server.raw import RawClient, wait_for
 from tests.server.test_prober_child import is_alive
 
@@ -45,7 +45,7 @@ def test_serve_answers_and_logs_each_request() -> None:
 
 def holds_lease(data_dir: Path) -> bool:
     """Whether a prober has begun its work."""
-    with closing(sqlite3.connect(data_dir / "olla.sqlite3", timeout=5)) as database:
+    with closing(sqlite3.connect(data_dir / "olla.sqlite3", timeout=60)) as database:
         return bool(database.execute("SELECT 1 FROM endpoints_proberlease").fetchall())
 
 
@@ -56,7 +56,7 @@ def test_serve_takes_its_prober_along_even_when_killed() -> None:
         assert find_probers(server.data_dir)
         server.process.kill()  # type: ignore[union-attr]
         server.wait()
-        wait_for(lambda: not find_probers(server.data_dir), seconds=10)
+        wait_for(lambda: not find_probers(server.data_dir))
 
 
 def test_serve_ends_its_prober_on_sigterm() -> None:
@@ -77,9 +77,7 @@ def test_serve_says_when_its_port_is_taken() -> None:
 
 
 def test_runserver_answers_and_starts_again_when_code_changes(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = steady_port()
     touched = tmp_path / "touched_module.py"
     touched.write_text("")
     # A settings module outside the project: the reloader watches every module that was imported.
@@ -102,7 +100,7 @@ def test_runserver_answers_and_starts_again_when_code_changes(tmp_path: Path) ->
         )
     server = SimpleNamespace(host="127.0.0.1", port=port)
     try:
-        wait_for(lambda: output.read_text().count("Olla listens on") == 1, seconds=60)
+        wait_for(lambda: output.read_text().count("Olla listens on") == 1)
         with RawClient(server) as client:
             assert client.get("/version").status == 200
 
@@ -111,11 +109,11 @@ def test_runserver_answers_and_starts_again_when_code_changes(tmp_path: Path) ->
             os.utime(touched, (time.time() + 5, time.time() + 5))
             return "changed, reloading" in output.read_text()
 
-        wait_for(has_started_again, seconds=60)
-        wait_for(lambda: output.read_text().count("Olla listens on") >= 2, seconds=60)
+        wait_for(has_started_again)
+        wait_for(lambda: output.read_text().count("Olla listens on") >= 2)
         with RawClient(server) as client:
             assert client.get("/version").status == 200
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # SIGINT is ignored where the tests run in the background
-        process.wait(30)
+        process.wait(60)
     assert not is_alive(process.pid)

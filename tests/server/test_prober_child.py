@@ -109,7 +109,7 @@ def test_it_takes_its_child_along_when_it_is_killed() -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    wait_for(lambda: not is_alive(pid), seconds=5)
+    wait_for(lambda: not is_alive(pid))
 
 
 def test_it_runs_the_management_command() -> None:
