@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.fakes import make_certificates
-from tests.live import LiveServer
+from tests.live import LiveServer, first_password
 
 NAME = "olla.example.org"
 
@@ -107,17 +107,11 @@ class ByName(httpx.HTTPTransport):
             request.url = name
 
 
-def password_of(server: LiveServer) -> str:
-    found = re.search(r"^ +password +(\S+)$", server.output(), re.MULTILINE)
-    assert found
-    return found[1]
-
-
 def sign_in(server: LiveServer, browser: httpx.Client, **headers: str) -> httpx.Response:
     form = browser.get("/admin/login/")
     token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form.text)
     assert token
-    fields = {"username": "admin", "password": password_of(server), "csrfmiddlewaretoken": token[1]}
+    fields = {"username": "admin", "password": first_password(), "csrfmiddlewaretoken": token[1]}
     address = str(browser.base_url).rstrip("/")
     return browser.post(
         "/admin/login/?next=/admin/", data=fields, headers={"Origin": address, "Referer": f"{address}/", **headers}
