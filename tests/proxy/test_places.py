@@ -7,7 +7,6 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from endpoints import loading
 from endpoints.models import DiscoveredModel, Endpoint, EndpointHealth
 from proxy.live import live
 from proxy.operator_token import Scope, issue_token
-from tests.fakes import Reply, ScriptedBackend, come_true, json_reply
+from tests.fakes import Reply, ScriptedBackend, json_reply
 from tests.proxy.conftest import Exchange, Proxy
 
 OK = json_reply({"ok": True})
@@ -33,19 +32,17 @@ async def change(proxy: Proxy, call: Callable[[], Any]) -> None:
 
 
 @asynccontextmanager
-async def one_in_line(
-    proxy: Proxy, url: str, prepare: Callable[[], None] = lambda: None, **columns: Any
-) -> AsyncIterator[tuple[Exchange, Exchange]]:
-    """Endpoint `one`, which takes one request at a time, has one; another waits for it.
-
-    `prepare` is called when the endpoint is there, just before the first request.
-    """
+async def one_in_line(proxy: Proxy, url: str, **columns: Any) -> AsyncIterator[tuple[Exchange, Exchange]]:
+    """Endpoint `one`, which takes one request at a time, has one; another waits for it."""
     await proxy.add(url, name="one", max_concurrent=1, **columns)
-    prepare()
     first = proxy.open("POST", CHAT, {"model": "m"})
-    await come_true(lambda: bool(live.in_flight))
+    async with asyncio.timeout(30):
+        while not live.in_flight:
+            await asyncio.sleep(0.01)
     second = proxy.open("POST", CHAT, {"model": "m"})
-    await come_true(lambda: live.queue.waiting == 1)
+    async with asyncio.timeout(30):
+        while not live.queue.waiting:
+            await asyncio.sleep(0.01)
     yield first, second
     await proxy.settled()
 
@@ -105,37 +102,41 @@ async def test_a_request_in_line_goes_to_an_endpoint_that_comes_back(proxy: Prox
             assert (await first.done()).status == 200
 
 
-KEPT_OUT = 0.5  # seconds
-
-
-def _break(endpoint: Endpoint) -> None:
+def _break(endpoint: Endpoint) -> Callable[[], None]:
+    """Have its breaker open; what is returned lets its time run out."""
     ticket = live.breaker.try_enter(endpoint.pk, time.monotonic())
     assert ticket is not None
     live.breaker.fail(ticket, time.monotonic())
     return lambda: setattr(live.breaker, "open_time", 0.0)
 
 
-def _rest(endpoint: Endpoint) -> None:
-    live.resting[endpoint.pk] = time.monotonic() + KEPT_OUT
+def _rest(endpoint: Endpoint) -> Callable[[], None]:
+    live.resting[endpoint.pk] = time.monotonic() + 600
+    return lambda: live.resting.update({endpoint.pk: time.monotonic()})
 
 
 def _demote(endpoint: Endpoint) -> Callable[[], None]:
     live.demote(loading.current().by_id[endpoint.pk], time.time())
-    asyncio.get_running_loop().call_later(KEPT_OUT, live.restore, endpoint.pk)
+    return lambda: live.restore(endpoint.pk)
 
 
 @pytest.mark.parametrize("keep_out", [_break, _rest, _demote])
 async def test_all_in_line_go_to_an_endpoint_that_is_no_longer_kept_out(
     proxy: Proxy, settings: Any, keep_out: Callable[[Endpoint], Callable[[], None]]
 ) -> None:
-    settings.OLLA_BREAKER_THRESHOLD, settings.OLLA_BREAKER_OPEN_TIME = 1, KEPT_OUT
+    settings.OLLA_BREAKER_THRESHOLD, settings.OLLA_BREAKER_OPEN_TIME = 1, 600
     live.reset()
     gate = asyncio.Event()
     async with ScriptedBackend(gated(gate)) as backend, ScriptedBackend(OK) as other:
         endpoint = await proxy.add(other.url, name="other")
-        async with one_in_line(proxy, backend.url, partial(keep_out, endpoint)) as (first, second):
+        let_back = keep_out(endpoint)
+        async with one_in_line(proxy, backend.url) as (first, second):
             third, fourth = (proxy.open("POST", CHAT, {"model": "m"}, client=f"10.0.0.{n}") for n in (1, 2))
             async with asyncio.timeout(30):
+                while live.queue.waiting < 3:
+                    await asyncio.sleep(0.01)
+                live.follow(loading.current())
+                let_back()
                 while not second.task.done() or not third.task.done() or not fourth.task.done():
                     live.follow(loading.current())  # as at each look of the loader
                     await asyncio.sleep(0.02)
@@ -158,7 +159,7 @@ async def test_a_request_has_one_time_in_line_however_often_its_endpoints_change
         await proxy.add(backend.url, name="one", max_concurrent=1)
         opened = [proxy.open("POST", CHAT, {"model": "m"}) for _ in range(3)]
         states = itertools.cycle(["disabled", "active"])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(10):
             while not opened[2].task.done():
                 await change(proxy, lambda: Endpoint.objects.filter(name="other").update(state=next(states)))
                 await asyncio.sleep(0.1)
@@ -177,7 +178,9 @@ async def test_an_operators_pin_holds_in_line(proxy: Proxy) -> None:
         one_in_line(proxy, backend.url) as (first, second),
     ):
         pinned = proxy.open("POST", CHAT, {"model": "m"}, headers=token)
-        await come_true(lambda: live.queue.waiting == 2)
+        async with asyncio.timeout(30):
+            while live.queue.waiting < 2:
+                await asyncio.sleep(0.01)
         await proxy.add(other.url, name="other")
         live.follow(loading.current())
         assert (await second.done()).header("x-olla-endpoint") == "other"
@@ -228,7 +231,9 @@ async def test_a_request_in_line_keeps_to_the_endpoints_rate(proxy: Proxy) -> No
         one_in_line(proxy, backend.url, requests_per_minute=2) as (first, second),
     ):
         third = proxy.open("POST", CHAT, {"model": "m"})
-        await come_true(lambda: live.queue.waiting == 2)
+        async with asyncio.timeout(30):
+            while live.queue.waiting < 2:
+                await asyncio.sleep(0.01)
         gate.set()
         assert (await first.done()).status == (await second.done()).status == 200
         answer = await third.done()
