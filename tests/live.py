@@ -73,12 +73,22 @@ def steady_port() -> int:
     Not one of those that the system hands out by itself: another process might be given it in between, be it only
     for the near end of a connection.
     """
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    lowest, highest = _system_ports()
+    steady = [port for port in range(10_000, 65_536) if not lowest <= port <= highest]
     while True:
-        port = random.SystemRandom().randrange(10_000, lowest)
+        port = random.SystemRandom().choice(steady or range(10_000, 65_536))
         with socket.socket() as sock, suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port
+
+
+def _system_ports() -> tuple[int, int]:
+    """The ports that the system hands out by itself: RFC 6335's where it does not say."""
+    try:
+        lowest, highest = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    except FileNotFoundError:
+        return 49_152, 65_535
+    return int(lowest), int(highest)
 
 
 class LiveServer:
