@@ -40,6 +40,9 @@ BATCH = 500
 # By one statement. Each hands the interpreter's lock to the event loop and has to win it back, so a statement for
 # each row costs five times as much; more rows would make the loop wait longer while they are made (8 us each).
 ROWS_AT_ONCE = 25
+# Seconds between two statements. Without them a request meets statement after statement, and waits for the lock
+# each time it comes back from a system call: that was a fifth of the 99th percentile at one client.
+BREATH = 0.001
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds before a batch that failed is tried again
 STOP_SECONDS = 3.0
 KEPT_OPEN = 10.0  # seconds a connection serves for: closing one after each batch cost a quarter of the writing
@@ -209,6 +212,8 @@ def _insert(records: Sequence[RequestRecord], keys: Keys) -> int:
     first = min((each.at + each.seconds for each in records), default=0.0)
     with transaction.atomic():
         for start in range(0, len(records), ROWS_AT_ONCE):
+            if start:
+                time.sleep(BREATH)
             rows = [
                 build(each, keys.next(each.at + each.seconds)) for each in records[start : start + ROWS_AT_ONCE]
             ]

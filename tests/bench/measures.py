@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.bench.load import build_request, open_clients, run_load
-from tests.bench.processes import MODEL, Served, cpu_seconds, resident_bytes
+from tests.bench.processes import MODEL, Served, cpu_seconds, processor_ticks, resident_bytes
 from tests.bench.upstream import CHUNKS
 from tests.live import LiveServer
 
@@ -85,12 +85,17 @@ def translation_cost(server: LiveServer, *, total: int, turns: int) -> Compariso
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """Seconds of single requests over one connection in turns: all of them sorted, and p99 / p50 of each turn."""
+    """Seconds of single requests over one connection in turns: all of them sorted, and p99 / p50 of each turn.
+
+    `stolen` is the share of the processors' time that the machine's host gave to others meanwhile: a request is
+    then late whatever answers it.
+    """
 
     ours: list[float]
     yardstick: list[float]
     ours_tail: Spread
     yardstick_tail: Spread
+    stolen: float
 
 
 def latency_at_one(
@@ -101,12 +106,16 @@ def latency_at_one(
     tails: tuple[list[float], list[float]] = ([], [])
     for server, request in (ours, yardstick):  # warm
         asyncio.run(run_load(server.port, request, total=200, concurrency=1))
+    stolen, ticks = processor_ticks()
     for _ in range(turns):
         for (server, request), all_of_it, tail in zip((ours, yardstick), kept, tails, strict=True):
             turn = sorted(asyncio.run(run_load(server.port, request, total=total // turns, concurrency=1)))
             all_of_it.extend(turn)
             tail.append(percentile(turn, 0.99) / percentile(turn, 0.5))
-    return Latencies(sorted(kept[0]), sorted(kept[1]), Spread.of(tails[0]), Spread.of(tails[1]))
+    stolen, ticks = processor_ticks()[0] - stolen, processor_ticks()[1] - ticks
+    return Latencies(
+        sorted(kept[0]), sorted(kept[1]), Spread.of(tails[0]), Spread.of(tails[1]), stolen / max(1, ticks)
+    )
 
 
 def percentile(ordered: list[float], share: float) -> float:

@@ -31,6 +31,12 @@ def cpu_seconds(pid: int) -> float:
     return total / TICKS
 
 
+def processor_ticks() -> tuple[int, int]:
+    """Clock ticks of all processors since the start: stolen by the machine's host, and in all (proc_stat(5))."""
+    fields = [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return fields[7], sum(fields)
+
+
 def children(pid: int) -> list[int]:
     """Processes started by `pid`."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
