@@ -117,6 +117,11 @@ class Transport(httpx.AsyncBaseTransport):
         pools = self._pools.values()
         return sum(pool.size for pool in pools), sum(pool.idle_count for pool in pools)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nobody it has a connection to, or has just had one; for tests."""
+        return not self._pools
+
     def _start_sweeper(self) -> None:
         if self._closed:
             raise RuntimeError("The transport is closed.")

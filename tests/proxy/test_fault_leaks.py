@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from endpoints.transport import Transport
+from proxy.finished import flush
 from proxy.live import live
 from proxy.upstream import close_door, door, open_door
-from tests.fakes import Raw, ScriptedBackend, Silence, Step, refused_origin
+from tests.fakes import Raw, ScriptedBackend, Silence, Step, come_true, refused_origin
 from tests.proxy.conftest import Proxy
 from tests.proxy.test_faults import FAULTS, JSON, KINDS, SSE, Fault, Kind, add, ask, resolving
 
@@ -75,11 +76,15 @@ async def assert_no_growth(
 
 
 async def _settle(backend: ScriptedBackend | None) -> None:
-    """Nothing is in flight and every connection of the door is idle; these are closed, for their number varies."""
+    """Nothing is in flight, no record waits and every connection of the door is idle; these are closed, for their
+    number varies."""
     async with asyncio.timeout(10):
         while live.in_flight or len(set(door().transport.count_connections())) > 1:
             await asyncio.sleep(0.01)
-    if backend is not None:
+    flush()  # records wait for up to a tenth of a second to be told of
+    if backend is None:
+        await come_true(lambda: door().transport.is_idle)  # it forgets at its next look whom it could not reach
+    else:
         await close_door()
         await backend.wait_all_closed(within=10)
         backend.forget()
