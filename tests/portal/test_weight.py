@@ -21,8 +21,8 @@ from tests.portal.every_page import PAGES, every_address, fill
 pytestmark = pytest.mark.django_db
 
 HEAVIEST = 250_000  # bytes over the wire, of the page and every file it names, with nothing in the browser's cache
-UNIT = 10  # milliseconds of processor time that `unit` takes on the machine the promise is measured on
-SLOWEST = 300 / UNIT  # units: the promise itself; pages take a third of it
+PROMISED = 0.3  # seconds of processor time
+UNIT = 0.010  # the same that `unit` takes on a machine that must keep the promise; a slower one is given more
 FILE = re.compile(rb'(?:src|href)="/static/([^"?]+)')
 
 
@@ -61,7 +61,8 @@ def test_it_draws_every_page_of_a_large_fleet_quickly_and_lightly(admin_client):
     gc.freeze()
     for pattern, address in every_address(admin_client):
         for _ in range(4):  # what is compiled and counted once, and what else runs, may spoil a look
-            limit = SLOWEST * unit()
+            # Not less where `unit` is quick: it lives in the processor's cache, a page does not.
+            limit = PROMISED * max(1.0, unit() / UNIT)
             with CaptureQueriesContext(connection) as seen:
                 took, page = get(admin_client, address)
             if took < limit and len(seen) == PAGES[pattern]:
