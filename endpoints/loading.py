@@ -21,15 +21,13 @@ from django.db import DatabaseError, connection
 
 from endpoints import tasks
 from endpoints.conf import conf
-from endpoints.database_thread import DatabaseThread
+from endpoints.database_thread import KEPT_OPEN, DatabaseThread
 from endpoints.models import ProberLease, Revision
 from endpoints.records import load_aliases, load_rules
 from endpoints.rereading import Records
 from endpoints.snapshot import EMPTY, Snapshot, build_snapshot
 
 logger = logging.getLogger(__name__)
-
-KEPT_OPEN = 10.0  # seconds a connection serves for: a look takes a tenth of what opening one takes
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from django.db import connection, transaction
 
 from endpoints import tasks
 from endpoints.conf import conf
-from endpoints.database_thread import DatabaseThread
+from endpoints.database_thread import KEPT_OPEN, DatabaseThread
 from proxy.finished import flush, subscribe, unsubscribe
 from proxy.log_rows import COLUMNS, RowBuilder, UTCText, moment_of
 from proxy.models import KEY_SHIFT, SEQUENCE_BITS, RequestLog, RollUpState, key_at
@@ -45,7 +45,6 @@ ROWS_AT_ONCE = 25
 BREATH = 0.001
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds before a batch that failed is tried again
 STOP_SECONDS = 3.0
-KEPT_OPEN = 10.0  # seconds a connection serves for: closing one after each batch cost a quarter of the writing
 _TELL_EVERY = 60.0  # seconds between log lines about drops
 _HOUR_KEYS = key_at(3600)
 _CLOSING = 60.0  # seconds after its end until an hour may be summed up, less than `proxy.roll_ups.GRACE`
