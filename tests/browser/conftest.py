@@ -1,7 +1,8 @@
 """One browser for the whole run, and one server before which most pages are looked at.
 
 Tests of this folder run on one event loop, the run's: a browser cannot change its loop. Each page has a browser
-profile of its own (`desk.open_page`), so that nothing but the server's fleet is shared, which each test writes.
+profile of its own (`desk.open_page`), so that nothing but the server's tables is shared; they are emptied for each
+module, and a test writes those that it reads.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from tests.browser.chromium import open_chromium
-from tests.browser.desk import signed_in
+from tests.browser.desk import clear_desk, signed_in
 from tests.live import LiveServer
 
 # As long as an action waits (`desk.open_page`): the default of five seconds is short for a page on a busy machine.
@@ -36,7 +37,8 @@ async def plain_server() -> AsyncIterator[LiveServer]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def server(plain_server: LiveServer) -> LiveServer:
-    """The server of a module; one that needs a fleet or a database of its own makes another."""
+    """The server of a module, as if nobody had used it; one that needs a server of its own makes another."""
+    await clear_desk(plain_server)
     return plain_server
 
 

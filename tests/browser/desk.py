@@ -116,6 +116,12 @@ async def fill_fleet(server: LiveServer, rows: list[dict[str, Any]]) -> None:
     await wait_for_picture(server)
 
 
+async def clear_desk(server: LiveServer) -> None:
+    """Leave a running server with its first administrator and nothing else; wait until it knows."""
+    run_in_django(server.data_dir, "from tests.browser.desk import empty_tables; empty_tables()")
+    await wait_for_picture(server)
+
+
 async def wait_for_picture(server: LiveServer) -> None:
     """Until the server goes by what the tables hold now: until then pages show what an earlier test left there."""
     with closing(sqlite3.connect(server.data_dir / "olla.sqlite3", timeout=30)) as database:
@@ -129,6 +135,20 @@ async def revision_of(client: httpx.AsyncClient, server: LiveServer) -> int:
     """The revision of the tables that the server goes by."""
     answer = await client.get(f"{server.url}/internal/status")
     return int(answer.json()["system"]["snapshot"]["revision"])
+
+
+def empty_tables() -> None:
+    """Forget what operators, users and the server wrote; in the scribe's process."""
+    from django.contrib.auth.models import User
+    from django.db import transaction
+
+    from endpoints.models import Endpoint, ModelAlias, RoutingRule
+    from proxy.models import RequestHour, RequestLog
+
+    with transaction.atomic():
+        for table in (Endpoint, RoutingRule, ModelAlias, RequestLog, RequestHour):
+            table.objects.all().delete()
+        User.objects.exclude(username="admin").delete()
 
 
 def replace_fleet(rows: list[dict[str, Any]]) -> None:
