@@ -10,6 +10,7 @@ import msgspec
 PIECE_SIZE = 64 * 1024  # request bodies up to this leave in one write with the head
 
 Headers = Sequence[tuple[bytes, bytes]]
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,14 @@ class Request(msgspec.Struct, frozen=True):
     """One request as it goes out: these bytes, this order, nothing added.
 
     `path` is the request target. The headers carry the framing: Content-Length, or Transfer-Encoding: chunked and
-    then the pieces of `body` are framed as chunks here.
+    then the pieces of `body` are framed as chunks here. `lines` are headers before them that `write_lines` wrote.
     """
 
     method: bytes
     path: bytes
     headers: Headers
     body: bytes | AsyncIterable[bytes] = b""
+    lines: bytes = b""
 
 
 class OutgoingHead(msgspec.Struct, frozen=True):
@@ -45,11 +47,15 @@ class OutgoingHead(msgspec.Struct, frozen=True):
 
 def build_head(request: Request) -> OutgoingHead:
     """The head of a request. Raises ValueError for anything that would change the meaning of what follows it."""
+    first = request.method + b" " + request.path + b" HTTP/1.1\r\n"
+    if first.count(b" ") != 2:
+        raise ValueError("A space in the method or the path.")
+    require_lines(first, 1)
     length: int | None = None
     chunked = False
-    lines = [request.method + b" " + request.path + b" HTTP/1.1"]
+    lines: list[bytes] = []
     for name, value in request.headers:
-        lines.append(name + b": " + value)
+        lines.append(name + b": " + value + b"\r\n")
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
             if length is not None or not value.isdigit():
@@ -59,12 +65,28 @@ def build_head(request: Request) -> OutgoingHead:
             if chunked or value.lower() != b"chunked":
                 raise ValueError("The only transfer coding is chunked, once.")
             chunked = True
-    lines.append(b"\r\n")
-    head = b"\r\n".join(lines)
-    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or lines[0].count(b" ") != 2:
-        raise ValueError("A line break or space in the method, path or a header.")
+    rest = b"".join(lines)
+    require_lines(rest, len(lines))
     check_framing(request.body, length, chunked)
-    return OutgoingHead(head, length, chunked)
+    return OutgoingHead(first + request.lines + rest + b"\r\n", length, chunked)
+
+
+def write_lines(headers: Headers) -> bytes:
+    """Headers as they go out, for `Request.lines`: checked once for all the requests that carry them.
+
+    Raises ValueError for a line break, and for a header that says how a body is framed.
+    """
+    if any(name.lower() in _FRAMING for name, _ in headers):
+        raise ValueError("What frames a body belongs to the headers of its request.")
+    lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
+    require_lines(lines, len(headers))
+    return lines
+
+
+def require_lines(data: bytes, count: int) -> None:
+    """Refuse bytes that are not so many lines. Raises ValueError."""
+    if data.count(b"\n") != count or data.count(b"\r") != count:
+        raise ValueError("A line break in the method, the path or a header.")
 
 
 def check_framing(body: bytes | AsyncIterable[bytes], length: int | None, chunked: bool) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 
@@ -101,10 +102,10 @@ def is_small(headers: RawHeaders) -> bool:
     """Whether the answer declares a short body that is no stream."""
     length: int | None = None
     for name, value in headers:
-        lowered = name.lower()
-        if lowered == b"content-length" and value.strip().isdigit():
+        size = len(name)
+        if size == 14 and name.lower() == b"content-length" and value.strip().isdigit():
             length = int(value)
-        elif lowered == b"content-type" and value.strip().lower().startswith(_STREAMED):
+        elif size == 12 and name.lower() == b"content-type" and value.strip().lower().startswith(_STREAMED):
             return False
     return length is not None and length <= SMALL_BODY
 
@@ -155,14 +156,10 @@ def build_own_headers(inbound: Inbound, decision: Decision, prepared: Prepared) 
 
 
 def _olla_headers(inbound: Inbound, decision: Decision, endpoint: EndpointRecord, until: float) -> RawHeaders:
-    milliseconds = round((until - inbound.started) * 1000)
     headers = [
         (b"X-Olla-Request-ID", inbound.request_id.encode()),
-        (b"X-Olla-Endpoint", header_text(endpoint.name)),
-        (b"X-Olla-Backend-Type", backend_type_header(endpoint, inbound.prefix)),
-        (b"X-Olla-Response-Time", b"%dms" % milliseconds),
-        (b"X-Served-By", PROXIED_BY),
-        (b"Via", b"1.1 " + via_token()),
+        (b"X-Olla-Response-Time", b"%dms" % round((until - inbound.started) * 1000)),
+        *_endpoint_headers(endpoint.name, backend_type_header(endpoint, inbound.prefix)),
     ]
     if inbound.model:
         headers.append((b"X-Olla-Model", header_text(inbound.model)))
@@ -174,6 +171,17 @@ def _olla_headers(inbound: Inbound, decision: Decision, endpoint: EndpointRecord
         headers.append((b"X-Olla-Routing-Decision", decision.action.encode()))
         headers.append((b"X-Olla-Routing-Reason", header_text(decision.reason)))
     return headers
+
+
+@lru_cache(maxsize=1024)
+def _endpoint_headers(name: str, kind: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """What is the same in every answer of an endpoint."""
+    return (
+        (b"X-Olla-Endpoint", header_text(name)),
+        (b"X-Olla-Backend-Type", kind),
+        (b"X-Served-By", PROXIED_BY),
+        (b"Via", b"1.1 " + via_token()),
+    )
 
 
 def add_error_context(inbound: Inbound, answer: Answer, headers: RawHeaders, body: bytes, endpoint: str) -> bytes:

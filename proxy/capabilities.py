@@ -12,7 +12,7 @@ from proxy.inbound import Inbound
 
 TOOLS, VISION, EMBEDDINGS = CAPABILITIES
 
-_TOOL_FIELDS = ("tools", "functions", "tool_choice", "function_call")
+_TOOL_FIELDS = frozenset({"tools", "functions", "tool_choice", "function_call"})
 _IMAGE_MARKS = (b'"image_url"', b'"input_image"', b'"type":"image"', b'"type": "image"')
 _EMBEDDING_PATHS = ("/embeddings", "/embedding", "/embed")
 
@@ -21,7 +21,7 @@ def needed_capabilities(inbound: Inbound) -> frozenset[str]:
     """Names of capabilities as model listings spell them."""
     needed = set()
     fields = inbound.facts.fields
-    if not all(_is_empty(fields.get(name)) for name in _TOOL_FIELDS):
+    if not all(_is_empty(fields[name]) for name in _TOOL_FIELDS.intersection(fields)):
         needed.add(TOOLS)
     if inbound.decoded_path.rstrip("/").endswith(_EMBEDDING_PATHS):
         needed.add(EMBEDDINGS)

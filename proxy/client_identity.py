@@ -70,15 +70,10 @@ def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks
 
     `scheme` is the connection's own, `headers` have lower-case names.
     """
-    raw_host, told = b"", False
-    for name, value in headers:
-        if name == b"host":
-            raw_host = raw_host or value
-        elif name in _TOLD_BY_PROXIES or name.startswith(_FAMILY):
-            told = True
+    raw_host = next((value for name, value in headers if name == b"host"), b"")
     host, peer = raw_host.decode("latin-1"), plain_address(peer) or peer
     scheme = _SCHEMES.get(scheme, scheme)
-    if not told:
+    if not _is_any_told(tuple([name for name, _ in headers])):
         return ClientIdentity(peer, scheme, host, _is_loopback(peer), False, peer, True)
     if not _is_in(peer, networks):
         return ClientIdentity(peer, scheme, host, False, False, peer)
@@ -93,6 +88,11 @@ def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks
         peer=peer,
         is_known=place is not None,
     )
+
+
+@lru_cache(maxsize=64)
+def _is_any_told(names: tuple[bytes, ...]) -> bool:
+    return any(_is_told(name) for name in names)
 
 
 def _is_told(name: bytes) -> bool:

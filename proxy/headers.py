@@ -31,7 +31,7 @@ _NOT_UPSTREAM = HOP_BY_HOP | {
     b"x-http-method-override", b"x-http-method", b"x-method-override",
 }  # fmt: skip
 _NOT_UPSTREAM_STARTS = (b"sec-", b"access-control-request-", b"x-olla-")
-_MOST_NAMES = 256
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # Whose account a key is used for: of no meaning, or harm, beside another key.
 _ACCOUNT_HEADERS = frozenset({b"openai-organization", b"openai-project"})
 # A backend's page must never act as this site, whose origin the admin shares.
@@ -78,7 +78,7 @@ EXPOSED = (
 
 def named_in_connection(headers: RawHeaders) -> frozenset[bytes]:
     """Header names the sender listed in Connection, which end at this hop."""
-    values = [value for name, value in headers if name.lower() == b"connection"]
+    values = [value for name, value in headers if len(name) == 10 and name.lower() == b"connection"]
     return _names_listed(tuple(values)) if values else _NO_NAMES
 
 
@@ -119,7 +119,7 @@ def is_local_host(host: str) -> bool:
         return "." not in name or name.endswith(_LOCAL_SUFFIXES)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class HeaderPlan:
     """What is the same in the headers of every attempt at one endpoint under one prefix."""
 
@@ -127,14 +127,10 @@ class HeaderPlan:
     own: RawHeaders = field(repr=False)  # the endpoint's, in the clear
     own_names: frozenset[bytes]
     withheld: frozenset[bytes]  # names of the client's that do not cross
-    known: dict[bytes, bool] = field(default_factory=dict, repr=False)  # names seen before: whether they cross
 
     def crosses(self, name: bytes) -> bool:
         """Whether a header of the client's goes to the endpoint, as far as its name tells."""
-        passes = not (name in self.withheld or b"_" in name or name.startswith(_NOT_UPSTREAM_STARTS))
-        if len(self.known) < _MOST_NAMES:
-            self.known[name] = passes
-        return passes
+        return not (name in self.withheld or b"_" in name or name.startswith(_NOT_UPSTREAM_STARTS))
 
 
 def plan_headers(endpoint: EndpointRecord, prefix: str) -> HeaderPlan:
@@ -147,27 +143,20 @@ def plan_headers(endpoint: EndpointRecord, prefix: str) -> HeaderPlan:
     return HeaderPlan((b"Host", endpoint.origin.authority.encode("ascii")), own, own_names, withheld)
 
 
-def build_upstream_headers(
-    inbound: Inbound, plan: HeaderPlan, body_length: int, via: bytes, product: bytes
-) -> RawHeaders:
-    """The exact header list of one attempt. `via` is our Via entry, `product` the X-Proxied-By value."""
-    dropped, known = named_in_connection(inbound.headers), plan.known
+def build_upstream_headers(inbound: Inbound, plan: HeaderPlan, via: bytes, product: bytes) -> RawHeaders:
+    """The headers of one attempt but its length. `via` is our Via entry, `product` the X-Proxied-By value."""
+    dropped = named_in_connection(inbound.headers)
     headers: RawHeaders = [plan.host]
     vias, forwarded = [], []
     for pair in inbound.headers:
         name = pair[0]
-        crosses = known.get(name)
-        if crosses is None:
-            crosses = plan.crosses(name)
-        if crosses:
+        if plan.crosses(name):
             if name not in dropped:
                 headers.append(pair)
         elif name == b"via":
             vias.append(pair[1])
         elif name == b"x-forwarded-for":
             forwarded.append(pair[1])
-    if body_length or inbound.method in ("POST", "PUT", "PATCH"):
-        headers.append((b"Content-Length", b"%d" % body_length))
     ours = _forwarding_headers(inbound, forwarded)
     ours.append((b"Via", b", ".join([*vias, via]) if vias else via))
     ours.append((b"X-Proxied-By", product))
@@ -175,6 +164,11 @@ def build_upstream_headers(
     headers += [pair for pair in ours if pair[0].lower() not in own] if own else ours
     headers += plan.own
     return headers
+
+
+def build_length(method: str, size: int) -> RawHeaders:
+    """Content-Length for a body of `size` bytes, where one is due (RFC 9110, 8.6)."""
+    return [(b"Content-Length", b"%d" % size)] if size or method in _WITH_BODY else []
 
 
 def _forwarding_headers(inbound: Inbound, forwarded: list[bytes]) -> RawHeaders:
@@ -226,4 +220,5 @@ def backend_type_header(endpoint: EndpointRecord, prefix: str) -> bytes:
 
 def has_looped(headers: RawHeaders, via_token: bytes) -> bool:
     """Whether a Via entry carries this installation's own token."""
-    return any(name == b"via" and via_token in value for name, value in headers)
+    vias = [value for name, value in headers if name == b"via"]
+    return any(via_token in value for value in vias)

@@ -66,10 +66,12 @@ def choose_kind(headers: Iterable[tuple[bytes, bytes]]) -> BodyKind | None:
     """How an answer with these headers is read; None for what cannot be."""
     kind = None
     for name, value in headers:
-        lowered = name.lower()
-        if lowered == b"content-type":
+        size = len(name)
+        if size == 12 and name.lower() == b"content-type":
             kind = _KINDS.get(value.split(b";", 1)[0].strip().lower())
-        elif lowered == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+        elif (
+            size == 16 and name.lower() == b"content-encoding" and value.strip().lower() not in (b"", b"identity")
+        ):
             return None
     return kind
 

@@ -25,7 +25,8 @@ from endpoints.transport import (
     Transport,
 )
 from proxy.errors import ErrorCode
-from proxy.headers import HeaderPlan, build_upstream_headers, plan_headers
+from proxy.header_lines import HeaderLines
+from proxy.headers import HeaderPlan, build_length, plan_headers
 from proxy.inbound import Inbound, join_target
 from proxy.product import PROXIED_BY
 from proxy.rewriting import rewrite_model
@@ -76,12 +77,14 @@ class Door:
     def __init__(self, transport: Transport | None = None) -> None:
         self.transport = transport or Transport()
         self._known: dict[int, _Known] = {}
-        self._via = b"1.1 " + via_token()
+        self._lines = HeaderLines(b"1.1 " + via_token(), PROXIED_BY)
 
     def _know(self, endpoint: EndpointRecord) -> _Known:
         known = self._known.get(endpoint.id)
-        if known is not None and known.endpoint is endpoint:
-            return known
+        if known is not None:
+            if known.endpoint is endpoint:
+                return known
+            self._lines.forget(known.plans.values())
         if len(self._known) >= _REMEMBERED_TARGETS:
             self._known.clear()
         known = _Known(endpoint, Target(endpoint.origin, endpoint.tls), {})
@@ -118,10 +121,9 @@ class Door:
         return Request(
             method=inbound.method.encode("ascii"),
             path=path + b"?" + inbound.query if inbound.query else path,
-            headers=build_upstream_headers(
-                inbound, self._plan(endpoint, inbound.prefix), len(body), self._via, PROXIED_BY
-            ),
+            headers=build_length(inbound.method, len(body)),
             body=body,
+            lines=self._lines.write(inbound, self._plan(endpoint, inbound.prefix)),
         )
 
 

@@ -155,17 +155,24 @@ class RequestParser:
         self.complete = True
 
 
-# Names of headers as sent -> in lower case, b"" for those that are dropped. Clients use few spellings.
-_names: dict[bytes, bytes] = {}
-_MOST_NAMES = 1024
+# Header lines as sent -> name in lower case, value. Clients repeat themselves: most lines of a request stood in
+# the one before, and then the very same objects stand for them.
+_lines: dict[bytes, tuple[bytes, bytes]] = {}
+_MOST_LINES = 1024
+_LONGEST_LINE = 512
 
 
-def _lower_name(name: bytes) -> bytes:
-    # WSGI-style names cannot tell X_Forwarded_For from X-Forwarded-For: dropped, as nginx does.
-    lowered = b"" if b"_" in name else name.lower()
-    if len(_names) < _MOST_NAMES and len(name) <= 64:
-        _names[name] = lowered
-    return lowered
+def _read_line(line: bytes) -> tuple[bytes, bytes] | None:
+    """Name and value, or None for a header that is dropped."""
+    name, _, value = line.partition(b":")
+    if b"_" in name:
+        return None  # WSGI-style names cannot tell X_Forwarded_For from X-Forwarded-For: dropped, as nginx does
+    pair = (name.lower(), value.strip(b" \t"))
+    if len(line) <= _LONGEST_LINE:
+        if len(_lines) >= _MOST_LINES:
+            _lines.clear()
+        _lines[line] = pair
+    return pair
 
 
 def build_head(raw: bytes, *, keep_alive: bool, upgrade: bool) -> RequestHead:
@@ -179,18 +186,17 @@ def build_head(raw: bytes, *, keep_alive: bool, upgrade: bool) -> RequestHead:
     headers: list[tuple[bytes, bytes]] = []
     watched: dict[bytes, bytes] = {}
     for line in lines[1:-2]:
-        name, _, value = line.partition(b":")
-        lowered = _names.get(name)
-        if lowered is None:
-            lowered = _lower_name(name)
-        if not lowered:
-            continue
-        value = value.strip(b" \t")
-        headers.append((lowered, value))
-        if lowered in _WATCHED:
-            if lowered in watched and lowered in _SINGLE:
-                raise bad_request(f"The {lowered.decode()} header appears twice.")
-            watched.setdefault(lowered, value)
+        pair = _lines.get(line)
+        if pair is None:
+            pair = _read_line(line)
+            if pair is None:
+                continue
+        headers.append(pair)
+        name = pair[0]
+        if name in _WATCHED:
+            if name in watched and name in _SINGLE:
+                raise bad_request(f"The {name.decode()} header appears twice.")
+            watched.setdefault(name, pair[1])
     method, target, version = first
     _check_framing(version, watched)
     if method == b"CONNECT":

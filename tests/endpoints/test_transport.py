@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from endpoints.addressing import Origin
+from endpoints.outgoing import write_lines
 from endpoints.transport import (
     BadAnswer,
     CutHead,
@@ -105,6 +106,27 @@ async def test_it_refuses_to_send_what_would_be_read_differently(transport, requ
         with pytest.raises(ValueError, match=r"."):
             await transport.send(Target(backend.origin), request_)
         assert backend.connections == 0
+
+
+async def test_it_sends_lines_written_before_ahead_of_the_other_headers(transport):
+    lines = write_lines([(b"Host", b"x"), (b"Accept", b"a"), (b"accept", b"b")])
+    async with ScriptedBackend() as backend:
+        await fetch(transport, backend, Request(b"POST", b"/", [(b"Content-Length", b"2")], b"{}", lines))
+    assert backend.requests[0].raw == (
+        b"POST / HTTP/1.1\r\nHost: x\r\nAccept: a\r\naccept: b\r\nContent-Length: 2\r\n\r\n{}"
+    )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"X", b"a\r\nY: b"), (b"X", b"a\nY: b"), (b"X", b"a\rY: b"), (b"X\r\nY", b"b"), (b"X", b"a\n\r"),
+        (b"Content-Length", b"1"), (b"transfer-Encoding", b"chunked"),
+    ],
+)  # fmt: skip
+def test_it_writes_no_lines_that_would_be_read_differently(header):
+    with pytest.raises(ValueError, match=r"line break|frames a body"):
+        write_lines([(b"Host", b"x"), header])
 
 
 @pytest.mark.parametrize("declared", [b"2", b"99"])

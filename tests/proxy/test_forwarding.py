@@ -39,12 +39,12 @@ async def test_it_sends_exactly_these_bytes(proxy: Proxy) -> None:
             b"Host: " + backend.origin.authority.encode() + b"\r\n"
             b"user-agent: test/1\r\naccept: */*\r\naccept: text/plain\r\ncontent-type: application/json\r\n"
             b"x-request-id: mine\r\nx-custom: kept\r\n"
-            b"Content-Length: 30\r\n"
             b"X-Real-IP: 10.1.2.3\r\nX-Forwarded-For: 1.1.1.1, 10.1.2.3\r\nX-Forwarded-Proto: http\r\n"
             b"X-Forwarded-Host: olla.test:40114\r\nX-Model: m\r\n"
             b"Via: 1.0 other, 1.1 olla-" + installation_id().encode() + b"\r\n"
             b"X-Proxied-By: Olla/0.1.0\r\n"
             b"X-Org: acme\r\nX-Team: blue\r\nAuthorization: Bearer sk-own\r\n"
+            b"Content-Length: 30\r\n"
             b'\r\n{"model": "m",  "messages":[]}'
         )
 

@@ -14,6 +14,7 @@ from proxy.headers import (
     HOP_BY_HOP,
     backend_type_header,
     build_downstream_headers,
+    build_length,
     build_upstream_headers,
     has_looped,
     header_text,
@@ -37,7 +38,7 @@ def upstream(
 ) -> RawHeaders:
     inbound = make_inbound(headers=list(sent), **changes)
     plan = plan_headers(endpoint or make_endpoint(), inbound.prefix)
-    return build_upstream_headers(inbound, plan, length, VIA, PRODUCT)
+    return [*build_upstream_headers(inbound, plan, VIA, PRODUCT), *build_length(inbound.method, length)]
 
 
 def values(headers: RawHeaders, name: str) -> list[bytes]:
@@ -61,7 +62,6 @@ def test_it_sends_exactly_this() -> None:
         (b"x-custom", b"1"),
         (b"accept", b"b"),
         (b"content-type", b"application/json"),
-        (b"Content-Length", b"2"),
         (b"X-Real-IP", b"192.0.2.7"),
         (b"X-Forwarded-For", b"192.0.2.7"),
         (b"X-Forwarded-Proto", b"http"),
@@ -71,6 +71,7 @@ def test_it_sends_exactly_this() -> None:
         (b"X-Proxied-By", PRODUCT),
         (b"X-Team", b"ml"),
         (b"Authorization", b"Bearer own"),
+        (b"Content-Length", b"2"),
     ]
 
 
