@@ -37,7 +37,9 @@ class Work:
     progressed: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     silent: bool = False  # nobody does it
-    told: tuple[str, ...] = ()  # what came of it, once it is over
+    told: tuple[str, ...] | None = None  # what came of it, once it is over
+    # Requests of a page come in several threads: each sees a work that goes on, or one over and with its words.
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def total(self) -> int:
@@ -47,7 +49,7 @@ class Work:
     @property
     def is_over(self) -> bool:
         """Whether nothing more is waited for."""
-        return self.cancelled or self.silent or len(self.done) == self.total
+        return self.told is not None
 
 
 class WorkDesk:
@@ -83,6 +85,11 @@ class WorkDesk:
 
 def look(work: Work, now: float) -> None:
     """See how far a work is. A few queries, however many endpoints are asked."""
+    with work.lock:
+        _look(work, now)
+
+
+def _look(work: Work, now: float) -> None:
     if work.is_over:
         return
     gone = work.names.keys() - set(Endpoint.objects.filter(pk__in=work.names).values_list("pk", flat=True))
@@ -97,12 +104,13 @@ def look(work: Work, now: float) -> None:
 
 def cancel(work: Work, now: float) -> None:
     """Take back what is not done yet; what is done stays."""
-    look(work, now)
-    if work.is_over:
-        return
-    withdraw({pk: plan for pk, plan in work.plans.items() if pk not in work.done}, work.asked, work.ask)
-    work.cancelled = True
-    work.told = tell(work)
+    with work.lock:
+        _look(work, now)
+        if work.is_over:
+            return
+        withdraw({pk: plan for pk, plan in work.plans.items() if pk not in work.done}, work.asked, work.ask)
+        work.cancelled = True
+        work.told = tell(work)
 
 
 def tell(work: Work) -> tuple[str, ...]:

@@ -93,9 +93,11 @@ def look() -> LiveView:
 
 
 def _show(request: HttpRequest, job: Job) -> HttpResponse:
+    over = job.is_over  # asked once: it may end while the page is written
     context = {
         "job": job,
-        "report": build_report(job.comparison) if job.is_over else None,
+        "over": over,
+        "report": build_report(job.comparison) if over else None,
         "sizes": SIZES,
         "is_form": job.change.step is Step.SAVE,
         "is_alias": isinstance(job.change, AliasChange),

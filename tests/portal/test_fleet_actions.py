@@ -17,9 +17,20 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from endpoints.models import Endpoint, EndpointHealth
-from endpoints.operations import Ask
+from endpoints.operations import Ask, ask_prober, read_plans
+from olla_site.portal import fleet_work
 from olla_site.portal.endpoint_actions import ASKS, WISHES
-from olla_site.portal.fleet_work import KEPT_SECONDS, MOST_WORKS, PATIENCE, WorkDesk, desk, look
+from olla_site.portal.fleet_work import (
+    KEPT_SECONDS,
+    MOST_WORKS,
+    PATIENCE,
+    Work,
+    WorkDesk,
+    cancel,
+    desk,
+    look,
+    tell,
+)
 from tests.portal.fleet_rows import endpoint, lease, load_now
 
 pytestmark = pytest.mark.django_db
@@ -174,6 +185,25 @@ def test_it_takes_back_what_is_not_done_yet(operator):
     assert rows[ids[2]].next_check == plans[ids[2]]
     assert rows[ids[2]].version == versions[ids[2]] + 2
     assert words(operator.get(work, headers=HTMX)).startswith("Stopped after 1 of 3.")
+
+
+def test_it_is_over_only_with_the_words_of_what_came_of_it(monkeypatch):
+    """The page asks twice a second in other threads; an answer that is over is the last one it asks for."""
+    ids = fleet(2)
+    plans = read_plans(ids, Ask.PROBE)
+    work = Work(1, Ask.PROBE, dict.fromkeys(ids, "gpu"), plans, ask_prober(ids, (Ask.PROBE,)), ())
+    probed(ids[0])
+    seen = []
+
+    def tell_and_look(asked):
+        seen.append(asked.is_over)
+        return tell(asked)
+
+    monkeypatch.setattr(fleet_work, "tell", tell_and_look)
+    cancel(work, time.monotonic())
+    assert seen == [False]
+    assert work.is_over
+    assert work.told == ("1 endpoint well.",)
 
 
 def test_it_waits_for_nobody_for_ever(operator):
