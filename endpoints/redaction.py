@@ -48,6 +48,8 @@ _KEY = re.compile(r"(?<![A-Za-z0-9])(sk-|hf_|gsk_|xai-|nvapi-|AIza)[A-Za-z0-9_-]
 
 def redact(text: str) -> str:
     """`text` with every secret in it replaced by `***`."""
+    if text.isalnum() and "AIza" not in text:
+        return text  # one word: all other secrets are known by a sign in them, or by what stands before them
     low = text.lower()
     # One expression: a loop over the words costs more.
     if (

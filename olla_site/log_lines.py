@@ -31,7 +31,10 @@ T = TypeVar("T")
 def format_time(now: float) -> str:
     """Unix time as every line shows it: UTC, milliseconds (RFC 3339)."""
     second = int(now)
-    return f"{_format_second(second)}.{int((now - second) * 1000):03d}Z"
+    return _format_second(second) + _THOUSANDTHS[int((now - second) * 1000)]
+
+
+_THOUSANDTHS = [f".{number:03d}Z" for number in range(1000)]
 
 
 @lru_cache(maxsize=64)

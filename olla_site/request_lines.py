@@ -42,12 +42,18 @@ _LONGEST = 2048
 
 
 class OwnFields(msgspec.Struct, omit_defaults=True):
-    """What is different in nearly every line; what is not known is left out."""
+    """What is different in nearly every line."""
 
     time: str
     request_id: str
     status: int | None
     duration_ms: float
+    failed_attempts: list[str] = []
+
+
+class Numbers(msgspec.Struct, omit_defaults=True):
+    """What was counted and measured; what is not known is left out."""
+
     ttft_ms: float | None = None
     queue_wait_ms: float = 0.0
     request_bytes: int = 0
@@ -57,7 +63,6 @@ class OwnFields(msgspec.Struct, omit_defaults=True):
     total_tokens: int | None = None
     tokens_per_sec: float | None = None
     attempts: int = 0
-    failed_attempts: list[str] = []
 
 
 class SharedFields(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -92,9 +97,10 @@ class Shared(NamedTuple):
 
 
 class RequestLine(NamedTuple):
-    """A line in its two parts."""
+    """A line in its parts."""
 
     own: OwnFields
+    numbers: Numbers
     shared: Shared
 
 
@@ -106,26 +112,26 @@ def build_line(record: RequestRecord) -> RequestLine:
         record.status,
         milliseconds(record.seconds),
     )
-    first, usage = record.first_byte, record.usage
-    if first is not None:
-        own.ttft_ms = milliseconds(first)
-    if record.queue_wait:
-        own.queue_wait_ms = milliseconds(record.queue_wait)
-    own.request_bytes, own.response_bytes = record.request_bytes, record.response_bytes
+    first, usage, attempts = record.first_byte, record.usage, record.attempts
+    numbers = Numbers(
+        None if first is None else milliseconds(first),
+        milliseconds(record.queue_wait) if record.queue_wait else 0.0,
+        record.request_bytes,
+        record.response_bytes,
+        attempts=len(attempts),
+    )
     if usage is not None:
-        own.input_tokens, own.output_tokens = usage.input_tokens, usage.output_tokens
-        own.total_tokens = record.total_tokens
+        numbers.input_tokens, numbers.output_tokens = usage.input_tokens, usage.output_tokens
+        numbers.total_tokens = record.total_tokens
         speed = record.tokens_per_second
-        own.tokens_per_sec = None if speed is None else round(speed, 2)
-    attempts = record.attempts
-    own.attempts = len(attempts)
+        numbers.tokens_per_sec = None if speed is None else round(speed, 2)
     if attempts and (len(attempts) > 1 or attempts[0] is not record.answered):
         own.failed_attempts = [
             f"{each.endpoint.name}: {each.error or each.status or each.verdict}"
             for each in attempts
             if each is not record.answered
         ]
-    return RequestLine(own, _share(record))
+    return RequestLine(own, numbers, _share(record))
 
 
 def _share(record: RequestRecord) -> Shared:
@@ -181,24 +187,20 @@ _share_once = lru_cache(maxsize=2048)(_build_shared)
 
 def render_text(line: RequestLine) -> str:
     """A line for people: how it went first, then what else is known as `name=value`."""
-    own, shared = line
-    parts = [
+    own, numbers, shared = line
+    # The JSON of numbers needs but other signs between them, and takes a quarter of what formatting them takes.
+    counted = encode_json(numbers)[1:-1].replace(',"', " ").replace('":', "=").replace('"', " ", 1)
+    failed = f" failed_attempts={_quote(', '.join(own.failed_attempts))}" if own.failed_attempts else ""
+    return (
         f"{own.time} {shared.before} {own.status or '-'} {own.duration_ms:g}ms request_id={_quote(own.request_id)}"
-    ]
-    numbers = zip(_NUMBERS, astuple(own)[_FIRST_NUMBER:-1], strict=True)
-    parts += [f"{name}={value}" for name, value in numbers if value]
-    if own.failed_attempts:
-        parts.append(f"failed_attempts={_quote(', '.join(own.failed_attempts))}")
-    return " ".join(parts) + shared.after
-
-
-_FIRST_NUMBER = OwnFields.__struct_fields__.index("ttft_ms")
-_NUMBERS = OwnFields.__struct_fields__[_FIRST_NUMBER:-1]
+        f"{counted}{failed}{shared.after}"
+    )
 
 
 def render_json(line: RequestLine) -> str:
     """A line as one JSON object."""
-    return f"{encode_json(line.own)[:-1]},{line.shared.members}"
+    numbers = encode_json(line.numbers)[1:-1]
+    return f"{encode_json(line.own)[:-1]},{numbers}{',' if numbers else ''}{line.shared.members}"
 
 
 _ONE_WORD = re.compile(r"[!#-<>-~]+")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -43,6 +44,8 @@ _STREAM_BY_DEFAULT = ("/api/chat", "/api/generate")
 _BOM = b"\xef\xbb\xbf"
 _SAFE_IN_PATH = "/!$&'()*+,;=:@-._~"
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_flag = msgspec.json.Decoder(bool).decode
 
 
 class BodyFacts(msgspec.Struct, frozen=True):
@@ -228,10 +231,10 @@ def _read_object(text: bytes) -> tuple[BodyFacts | None, str]:
     keys = [key for key in fields if key.casefold() == "model"]
     if len(keys) > 1 or (keys and _may_repeat_model(text, fields) and _repeats_model(text)):
         raise OllaError(ErrorCode.AMBIGUOUS_MODEL, "The request body names its model more than once.")
-    model = _decode_as(str, fields[keys[0]]) if keys else None
+    model = _decode_as(_decode_text, fields[keys[0]]) if keys else None
     return BodyFacts(
         model=(model or "").strip() or None,
-        stream=_decode_as(bool, fields.get("stream")),
+        stream=_decode_as(_decode_flag, fields.get("stream")),
         is_json=True,
         fields=fields,
     ), ""
@@ -263,11 +266,11 @@ def _repeats_model(text: bytes) -> bool:
     return len([key for key, _ in pairs if key.casefold() == "model"]) > 1
 
 
-def _decode_as(kind: type[T], raw: msgspec.Raw | None) -> T | None:
+def _decode_as(decode: Callable[[msgspec.Raw], T], raw: msgspec.Raw | None) -> T | None:
     """The value when it is of that type; None for any other, which is the backend's to judge."""
     if raw is None:
         return None
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
