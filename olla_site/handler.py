@@ -27,9 +27,9 @@ from django.utils.module_loading import import_string
 from endpoints import tasks
 from endpoints.conf import conf
 from olla_site.server.aborting import AbortResponse
+from proxy import finished
 from proxy.admission import begin_refused
 from proxy.errors import ErrorCode, OllaError, build_error_body, choose_shape, shape_headers, shown_status
-from proxy.finished import finish, note_error
 from proxy.inbound import get_header
 from proxy.record import RequestRecord, no_record
 from proxy.relay import RelayResponse
@@ -114,7 +114,11 @@ class APIHandler(ASGIHandler):
         except OllaError as error:
             await refuse_early(error, scope, request_id, send)
             return
-        await self._answer(request, receive, send)
+        finished.begin()
+        try:
+            await self._answer(request, receive, send)
+        finally:
+            finished.end()
 
     async def _answer(self, request: APIRequest, receive: Receive, send: Send) -> None:
         """Run the view and send its answer, until done or the client has left."""
@@ -134,7 +138,7 @@ class APIHandler(ASGIHandler):
                 if isinstance(answer, RelayResponse):
                     await answer.aclose()
             finally:
-                finish(request.record, client_left=watch.client_left)
+                finished.finish(request.record, client_left=watch.client_left)
 
     async def _answer_view(self, request: APIRequest) -> Answer:
         """The view's answer or its error, with the headers the request has collected on its way."""
@@ -237,7 +241,7 @@ async def read_body(receive: Receive) -> bytes:
 def _refusal(error: OllaError, request: APIRequest) -> HttpResponse:
     """The response an error becomes, noted in the request's record."""
     if request.record is not None:
-        note_error(request.record, error)
+        finished.note_error(request.record, error)
     return error_answer(error, request.path, request.request_id)
 
 
@@ -247,7 +251,7 @@ async def refuse_early(error: OllaError, scope: Scope, request_id: str, send: Se
     try:
         await send_answer(error_answer(error, scope["path"], request_id), scope["method"], send, record)
     finally:
-        finish(record)
+        finished.finish(record)
 
 
 def error_answer(error: OllaError, path: str, request_id: str) -> HttpResponse:

@@ -23,7 +23,7 @@ JSON = "json"
 TEXT = "text"
 FORMATS = (TEXT, JSON)
 _EVERY = 0.1  # seconds
-_MOST_PENDING = 12  # rendering them keeps the event loop from requests for about a fifth of a millisecond
+_PENDING = 12  # rendering them keeps the event loop from requests for about a fifth of a millisecond
 
 T = TypeVar("T")
 
@@ -131,11 +131,15 @@ def _template(name: str, level: int) -> logging.LogRecord:
 
 
 class Batch(Generic[T]):
-    """Collects what a logger is to write and writes it ten times a second; `flush` when it ends."""
+    """Collects what a logger is to write and writes it ten times a second; `flush` when it ends.
 
-    def __init__(self, logger: logging.Logger, render: Callable[[T], Line]) -> None:
+    Lines are written sooner when there are a dozen, or as many as `most` says where that is more.
+    """
+
+    def __init__(self, logger: logging.Logger, render: Callable[[T], Line], most: Callable[[], int] = int) -> None:
         self._logger = logger
         self._render = render
+        self._most = most
         self._pending: list[T] = []
 
     def add(self, item: T) -> None:
@@ -143,7 +147,8 @@ class Batch(Generic[T]):
         if not self._pending:
             asyncio.get_running_loop().call_later(_EVERY, self.flush)
         self._pending.append(item)
-        if len(self._pending) >= _MOST_PENDING:
+        pending = len(self._pending)
+        if pending >= _PENDING and pending >= self._most():
             self.flush()
 
     def flush(self) -> None:

@@ -218,7 +218,7 @@ def _render(record: RequestRecord) -> Line:
     return Line(_LEVELS[record.outcome or Outcome.BROKEN], text, record.at + record.seconds)
 
 
-_batch: Batch[RequestRecord] = Batch(logger, _render)
+_batch: Batch[RequestRecord] = Batch(logger, _render, finished.at_once)
 
 
 def note(record: RequestRecord) -> None:

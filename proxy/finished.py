@@ -12,7 +12,7 @@ Records are told some at a time, one sink after the other: what a sink needs is 
 cache, and a record costs half of what it costs between two requests.
 
 Refused requests have a record too (`attempts` is empty, `error_code` says why). Requests for lists and status
-pages, which are answered here, have none. `finish` belongs to the door (`olla_site.handler`).
+pages, which are answered here, have none. `begin`, `end` and `finish` belong to the door (`olla_site.handler`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ logger = logging.getLogger(__name__)
 
 Sink = Callable[[RequestRecord], None]
 _EVERY = 0.1  # seconds
-_AT_ONCE = 8  # of twice as many the request that comes next is late by half a millisecond
+# Records told at once. Of more than the least a lone client's next request is late by half a millisecond; where
+# many requests are open each waits for the others anyway, and the more are told at once the less each costs.
+_LEAST, _MOST = 8, 32
 
 _sinks: list[Sink] = []
 
@@ -43,6 +45,7 @@ class _Pending:
     def belong_to(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Start anew, as the records of another loop."""
         self.loop = loop
+        self.open = 0  # requests that are being answered
         self.records: list[RequestRecord] = []
         self.timer: asyncio.TimerHandle | None = None
 
@@ -67,15 +70,35 @@ def note_error(record: RequestRecord, error: OllaError) -> None:
     record.refuse(error.code, shown_status(error, choose_shape(record.path)))
 
 
+def at_once() -> int:
+    """How many records are told together at this moment: as many as requests are open, within bounds."""
+    return min(max(_pending.open, _LEAST), _MOST)
+
+
+def begin() -> None:
+    """A request is being answered from now on, until `end`. On the event loop."""
+    _take_over(asyncio.get_running_loop())
+    _pending.open += 1
+
+
+def end() -> None:
+    """A request of `begin` has been answered, or was given up."""
+    _pending.open -= 1
+
+
+def _take_over(loop: asyncio.AbstractEventLoop) -> None:
+    if _pending.loop is not loop:
+        _pending.belong_to(loop)
+
+
 def finish(record: RequestRecord | None, *, client_left: bool = False) -> None:
     """Close a record and tell everyone; a second time does nothing. On the event loop."""
     if record is None or not record.finish(time.monotonic(), client_left=client_left):
         return
     loop = asyncio.get_running_loop()
-    if _pending.loop is not loop:
-        _pending.belong_to(loop)
+    _take_over(loop)
     _pending.records.append(record)
-    if len(_pending.records) >= _AT_ONCE:
+    if len(_pending.records) >= at_once():
         flush()
     elif _pending.timer is None:
         _pending.timer = loop.call_later(_EVERY, flush)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from proxy import finished
 from proxy.finished import subscribe, unsubscribe
 from proxy.live import live
 from proxy.record import Ending, Outcome, RequestRecord, build_attempts, build_trace, no_record, success_rate
@@ -381,6 +382,39 @@ async def test_it_goes_on_when_a_subscriber_fails(
         unsubscribe(fail)
     assert (answer.status, len(records)) == (200, 1)
     assert "a subscriber to finished requests failed" in caplog.text
+
+
+@pytest.mark.parametrize(("open_now", "told_at"), [(1, 8), (8, 8), (20, 20), (500, 32)])
+async def test_it_tells_as_many_at_once_as_requests_are_open(open_now: int, told_at: int) -> None:
+    told: list[RequestRecord] = []
+    finished.flush()
+    subscribe(told.append)
+    try:
+        for _ in range(open_now):
+            finished.begin()
+        # Without a pause, so that time tells nobody.
+        for number in range(told_at):
+            assert told == []
+            finished.finish(RequestRecord(f"{number}", 0.0, 0.0, "GET", "/", "openai"))
+        assert [each.request_id for each in told] == [f"{number}" for number in range(told_at)]
+    finally:
+        unsubscribe(told.append)
+        for _ in range(open_now):
+            finished.end()
+
+
+async def test_it_counts_no_request_as_open_that_has_ended(proxy: Proxy) -> None:
+    async with ScriptedBackend(Silence()) as backend:
+        await proxy.add(backend.url)
+        exchanges = [proxy.open("POST", CHAT, {"model": "m"}) for _ in range(10)]
+        await backend.wait_requests(10)
+        assert finished.at_once() == 10
+        for each in exchanges[:5]:
+            each.leave()
+        for each in exchanges[5:]:
+            each.task.cancel()
+        await asyncio.gather(*(each.task for each in exchanges), return_exceptions=True)
+    assert finished.at_once() == 8
 
 
 def test_it_leaves_refusals_and_hang_ups_out_of_the_success_rate() -> None:
