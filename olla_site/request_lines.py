@@ -115,11 +115,12 @@ def build_line(record: RequestRecord) -> RequestLine:
     first, usage, attempts = record.first_byte, record.usage, record.attempts
     numbers = Numbers(
         None if first is None else milliseconds(first),
-        milliseconds(record.queue_wait) if record.queue_wait else 0.0,
-        record.request_bytes,
-        record.response_bytes,
+        request_bytes=record.request_bytes,
+        response_bytes=record.response_bytes,
         attempts=len(attempts),
     )
+    if record.queue_wait:
+        numbers.queue_wait_ms = milliseconds(record.queue_wait)
     if usage is not None:
         numbers.input_tokens, numbers.output_tokens = usage.input_tokens, usage.output_tokens
         numbers.total_tokens = record.total_tokens

@@ -82,8 +82,9 @@ def begin() -> None:
 
 
 def end() -> None:
-    """A request of `begin` has been answered, or was given up."""
-    _pending.open -= 1
+    """A request of `begin` has been answered, or was given up; one of an earlier event loop counts no more."""
+    if _pending.loop is asyncio.get_running_loop():
+        _pending.open -= 1
 
 
 def _take_over(loop: asyncio.AbstractEventLoop) -> None:

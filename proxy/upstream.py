@@ -87,6 +87,7 @@ class Door:
             self._lines.forget(known.plans.values())
         if len(self._known) >= _REMEMBERED_TARGETS:
             self._known.clear()
+            self._lines.forget_all()
         known = _Known(endpoint, Target(endpoint.origin, endpoint.tls), {})
         self._known[endpoint.id] = known
         return known

@@ -108,9 +108,10 @@ def cancel(work: Work, now: float) -> None:
         _look(work, now)
         if work.is_over:
             return
+        told = tell(work)
         withdraw({pk: plan for pk, plan in work.plans.items() if pk not in work.done}, work.asked, work.ask)
         work.cancelled = True
-        work.told = tell(work)
+        work.told = told  # last: from here on it is over
 
 
 def tell(work: Work) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoints.outgoing import write_lines
-from proxy.header_lines import LONGEST, MOST, HeaderLines
+from proxy.header_lines import LONGEST, MOST, MOST_HEADERS, HeaderLines
 from proxy.headers import HeaderPlan, build_upstream_headers, plan_headers
 from tests.proxy.builders import make_endpoint, make_inbound
 
@@ -64,6 +64,7 @@ def test_it_writes_once_what_differs_in_the_length_of_the_body_alone() -> None:
         {"headers": [(b"x-a", b"x" * LONGEST)]},
         {"headers": [(b"cookie", b"x" * LONGEST)]},  # which does not cross
         {"headers": [], "model": "x" * LONGEST},
+        {"headers": [(b"x-a", b"") for _ in range(MOST_HEADERS + 1)]},
     ],
 )
 def test_it_remembers_nothing_large(changes: dict[str, Any]) -> None:
@@ -85,6 +86,8 @@ def test_it_forgets_what_was_written_by_a_plan() -> None:
         lines.write(make_inbound(), plan)
     lines.forget([PLANS[1]])
     assert len(lines) == 1
+    lines.forget(PLANS)
+    assert len(lines) == 0
 
 
 def test_it_refuses_a_line_break_each_time() -> None:
