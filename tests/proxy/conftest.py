@@ -187,6 +187,7 @@ def check_grammar(exchange: Exchange) -> None:
 @pytest.fixture
 async def proxy(transactional_db: None) -> AsyncIterator[Proxy]:
     """A door with no endpoints yet."""
+    live.reset()
     door_of_test = Proxy()
     yield door_of_test
     await close_door()

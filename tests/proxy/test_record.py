@@ -401,6 +401,7 @@ async def test_it_tells_as_many_at_once_as_requests_are_open(open_now: int, told
         unsubscribe(told.append)
         for _ in range(open_now):
             finished.end()
+        live.reset()
 
 
 async def test_it_counts_no_request_as_open_that_has_ended(proxy: Proxy) -> None:
