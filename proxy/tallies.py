@@ -245,7 +245,7 @@ def _note_answer(tallies: list[Tally], record: RequestRecord, outcome: Outcome, 
     """Count sizes and times of an answer; `began` is what its times are measured from (monotonic)."""
     before = began - record.started
     seconds, size, first = record.seconds - before, record.response_bytes, record.first_byte
-    whole = begun = None
+    whole, begun, whole_key, begun_key = None, None, 0, 0
     if outcome is Outcome.SUCCESS:
         whole = seconds * 1000
         whole_key = key_of(whole)
