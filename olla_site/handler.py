@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -276,16 +275,12 @@ def error_answer(error: OllaError, path: str, request_id: str) -> HttpResponse:
 def add_headers(answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
     """Set headers of ours, in place of any a backend sent under the same names."""
     if isinstance(answer, RelayResponse):
-        names = _fold(tuple([name for name, _ in headers]))
-        answer.raw_headers = [pair for pair in answer.raw_headers if pair[0].lower() not in names] + headers
+        names = {name.lower() for name, _ in headers}
+        answer.raw_headers = [pair for pair in answer.raw_headers if pair[0].lower() not in names]
+        answer.raw_headers += headers
         return
     for name, value in headers:
         answer[name.decode("latin-1")] = value.decode("latin-1")
-
-
-@lru_cache(maxsize=64)
-def _fold(names: tuple[bytes, ...]) -> frozenset[bytes]:
-    return frozenset(name.lower() for name in names)
 
 
 async def send_answer(answer: Answer, method: str, send: Send, record: RequestRecord | None = None) -> None:

@@ -185,11 +185,8 @@ def _build_refusal(verdict: Verdict, limits: RateLimits) -> OllaError:
 
 def build_rate_headers(verdict: Verdict) -> RawHeaders:
     """What a client may know of its minute."""
-    limit, reset = _minute_headers(verdict.limit, verdict.reset)
-    return [limit, (b"X-RateLimit-Remaining", b"%d" % verdict.remaining), reset]
-
-
-@lru_cache(maxsize=4)
-def _minute_headers(limit: int, reset: int) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    """What is the same for all within a minute."""
-    return (b"X-RateLimit-Limit", b"%d" % limit), (b"X-RateLimit-Reset", b"%d" % reset)
+    return [
+        (b"X-RateLimit-Limit", b"%d" % verdict.limit),
+        (b"X-RateLimit-Remaining", b"%d" % verdict.remaining),
+        (b"X-RateLimit-Reset", b"%d" % verdict.reset),
+    ]

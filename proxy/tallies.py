@@ -244,21 +244,21 @@ class Tallies:
 def _note_answer(tallies: list[Tally], record: RequestRecord, outcome: Outcome, began: float) -> None:
     """Count sizes and times of an answer; `began` is what its times are measured from (monotonic)."""
     before = began - record.started
-    seconds, size, first = record.seconds - before, record.response_bytes, record.first_byte
-    whole, begun, whole_key, begun_key = None, None, 0, 0
-    if outcome is Outcome.SUCCESS:
-        whole = seconds * 1000
-        whole_key = key_of(whole)
-    if first is not None and record.answered is not None:
-        begun = (first - before) * 1000 if first > before else 0.0
-        begun_key = key_of(begun)
+    size, first = record.response_bytes, record.first_byte
     for tally in tallies:
         tally.bytes_out += size
-        if whole is not None:
+    if outcome is Outcome.SUCCESS:
+        seconds = record.seconds - before
+        value = seconds * 1000
+        key = key_of(value)
+        for tally in tallies:
             tally.success_seconds += seconds
-            tally.latency.add_at(whole_key, whole)
-        if begun is not None:
-            tally.first_byte.add_at(begun_key, begun)
+            tally.latency.add_at(key, value)
+    if first is not None and record.answered is not None:
+        value = (first - before) * 1000 if first > before else 0.0
+        key = key_of(value)
+        for tally in tallies:
+            tally.first_byte.add_at(key, value)
 
 
 def _own_time(record: RequestRecord) -> float:
