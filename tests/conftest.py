@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +21,18 @@ settings.load_profile("long" if os.environ.get("OLLA_TEST_SIZE") == "long" else 
 def long_form() -> bool:
     """Whether the larger sizes run (`make test-long`)."""
     return os.environ.get("OLLA_TEST_SIZE") == "long"
+
+
+@pytest.fixture
+def frozen_heap() -> Iterator[None]:
+    """Nothing that other tests left is looked through by the collector, as `serve` has it once it has started.
+
+    For tests that measure: one such look takes longer than most of what they measure.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 # Files of these folders run first, dearest first: workers that take file after file then end at about one time.

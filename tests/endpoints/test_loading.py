@@ -243,6 +243,7 @@ def large(transactional_db: None) -> Any:
     loading.forget()
 
 
+@pytest.mark.usefixtures("frozen_heap")
 async def test_a_large_fleet_loads_and_routes_in_time_and_off_the_event_loop(large: Any) -> None:
     assert len(large.endpoints) == 1000
     assert sum(len(each.models) for each in large.endpoints) == 5000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import gzip
 import re
 import time
@@ -53,12 +52,10 @@ def weigh_file(name: str) -> int:
     return len(gzip.compress(Path(str(finders.find(name))).read_bytes()))
 
 
+@pytest.mark.usefixtures("frozen_heap")
 def test_it_draws_every_page_of_a_large_fleet_quickly_and_lightly(admin_client):
     fill(crowd(200, 10), "a team's own rule", 60)
     queries, slow, heavy = {}, {}, {}
-    # As the server does after its start: else what other tests left in memory is looked through again and again.
-    gc.collect()
-    gc.freeze()
     for pattern, address in every_address(admin_client):
         for _ in range(4):  # what is compiled and counted once, and what else runs, may spoil a look
             # Not less where `unit` is quick: it lives in the processor's cache, a page does not.
@@ -68,7 +65,6 @@ def test_it_draws_every_page_of_a_large_fleet_quickly_and_lightly(admin_client):
             if took < limit and len(seen) == PAGES[pattern]:
                 break
         queries[pattern], slow[pattern], heavy[pattern] = len(seen), took > limit, weigh(page)
-    gc.unfreeze()
 
     assert [pattern for pattern, is_slow in slow.items() if is_slow] == []
     assert {pattern: size for pattern, size in heavy.items() if size > HEAVIEST} == {}

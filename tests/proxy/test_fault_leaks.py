@@ -30,14 +30,11 @@ Meet = Callable[[], Awaitable[object]]
 
 
 @pytest.fixture(autouse=True)
-def quiet(settings: Any) -> Iterator[None]:
+def quiet(settings: Any, frozen_heap: None) -> Iterator[None]:
     """Without pytest's own collection of log records, with a heap in which only what is new is looked at."""
     settings.OLLA_BREAKER_THRESHOLD = 0
     logging.disable()
-    gc.collect()
-    gc.freeze()
     yield
-    gc.unfreeze()
     logging.disable(logging.NOTSET)
 
 

@@ -124,6 +124,7 @@ def test_it_filters_and_searches(admin_client: Client, query: dict[str, str], co
 
 
 @pytest.mark.long_form
+@pytest.mark.usefixtures("frozen_heap")
 def test_it_is_quick_at_any_size(admin_client: Client, long_form: bool) -> None:
     began = time.perf_counter()
     insert_many(1_000_000 if long_form else 100_000)

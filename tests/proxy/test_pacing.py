@@ -99,11 +99,12 @@ def huge_message(size: int) -> bytes:
     return json.dumps({"model": "m", "max_tokens": 9, "messages": turns}).encode()
 
 
+@pytest.mark.usefixtures("frozen_heap")
 async def test_a_huge_message_does_not_hold_up_another_clients_stream(proxy: Proxy, long_form: bool) -> None:
     body = huge_message(8_000_000 if long_form else 1_500_000)
-    begun = time.process_time()
+    begun = time.thread_time()
     build_openai_request(parse_request(body), TranslationOptions())
-    whole = time.process_time() - begun
+    whole = time.thread_time() - begun
     over = asyncio.Event()
 
     async def trickle(conn: Conn) -> None:
@@ -124,8 +125,8 @@ async def test_a_huge_message_does_not_hold_up_another_clients_stream(proxy: Pro
         message = proxy.open("POST", MESSAGES, body)
         arrivals: list[float] = []
         while not message.task.done():
-            # CPU time: what this process did between two chunks, whatever else the machine was doing.
-            arrivals.append(time.process_time())
+            # CPU time of the loop between two chunks, whatever other threads and the machine were doing.
+            arrivals.append(time.thread_time())
             async with asyncio.timeout(30), stream.arrived:
                 before = len(stream.chunks)
                 await stream.arrived.wait_for(lambda seen=before: len(stream.chunks) > seen)  # type: ignore[misc]
