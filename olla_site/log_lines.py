@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import groupby
@@ -111,8 +111,14 @@ class Line(NamedTuple):
     at: float
 
 
+def write_lines(logger: logging.Logger, lines: Iterable[Line]) -> None:
+    """Hand lines to the handlers in their order, those of one level that follow each other as one record."""
+    for level, some in groupby(lines, attrgetter("level")):
+        if logger.isEnabledFor(level):
+            _write(logger, list(some))
+
+
 def _write(logger: logging.Logger, lines: Sequence[Line]) -> None:
-    """Hand lines of one level to the handlers as one record."""
     last = lines[-1]
     record = logging.LogRecord.__new__(logging.LogRecord)
     record.__dict__.update(_template(logger.name, last.level).__dict__)
@@ -131,15 +137,14 @@ def _template(name: str, level: int) -> logging.LogRecord:
 
 
 class Batch(Generic[T]):
-    """Collects what a logger is to write and writes it ten times a second; `flush` when it ends.
+    """Collects what a logger is to write and writes it ten times a second, or a dozen lines at once.
 
-    Lines are written sooner when there are a dozen, or as many as `most` says where that is more.
+    `flush` it when the process ends.
     """
 
-    def __init__(self, logger: logging.Logger, render: Callable[[T], Line], most: Callable[[], int] = int) -> None:
+    def __init__(self, logger: logging.Logger, render: Callable[[T], Line]) -> None:
         self._logger = logger
         self._render = render
-        self._most = most
         self._pending: list[T] = []
 
     def add(self, item: T) -> None:
@@ -147,13 +152,10 @@ class Batch(Generic[T]):
         if not self._pending:
             asyncio.get_running_loop().call_later(_EVERY, self.flush)
         self._pending.append(item)
-        pending = len(self._pending)
-        if pending >= _PENDING and pending >= self._most():
+        if len(self._pending) >= _PENDING:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is pending, lines of equal level together."""
+        """Write what is pending."""
         pending, self._pending = self._pending, []
-        for level, lines in groupby(map(self._render, pending), attrgetter("level")):
-            if self._logger.isEnabledFor(level):
-                _write(self._logger, list(lines))
+        write_lines(self._logger, map(self._render, pending))

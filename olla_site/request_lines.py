@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from endpoints.redaction import redact
-from olla_site.log_lines import Batch, Line, encode_json, format_time, is_json
+from olla_site.log_lines import Line, encode_json, format_time, is_json, write_lines
 from proxy import finished
 from proxy.record import Outcome, RequestRecord, milliseconds
 from proxy.stickiness import StickyOutcome
@@ -219,13 +220,10 @@ def _render(record: RequestRecord) -> Line:
     return Line(_LEVELS[record.outcome or Outcome.BROKEN], text, record.at + record.seconds)
 
 
-_batch: Batch[RequestRecord] = Batch(logger, _render, finished.at_once)
-
-
-def note(record: RequestRecord) -> None:
-    """The sink: keeps a finished record until its line is written."""
-    if logger.isEnabledFor(_LEVELS[record.outcome or Outcome.BROKEN]):
-        _batch.add(record)
+def note(records: Iterable[RequestRecord]) -> None:
+    """The sink: writes the lines of finished requests."""
+    shown = [each for each in records if logger.isEnabledFor(_LEVELS[each.outcome or Outcome.BROKEN])]
+    write_lines(logger, map(_render, shown))
 
 
 def start() -> None:
@@ -236,4 +234,3 @@ def start() -> None:
 def flush() -> None:
     """Write what is pending, before the process ends."""
     finished.flush()
-    _batch.flush()

@@ -1,15 +1,16 @@
 """Whoever wants to know of each request that has ended.
 
-    subscribe(sink)     `sink(record)` is called once for each request that asked to be forwarded, soon after it
-                        has ended (0.1 s at most), on the event loop: it must not wait and should take
-                        microseconds. What it keeps is the finished `proxy.record.RequestRecord`, which nobody
-                        changes any more (other threads may read it). Subscribing twice is subscribing once. A
-                        sink that raises is logged and harms neither the request nor the other sinks.
+    subscribe(sink)     `sink(records)` is called with the requests that asked to be forwarded, each once and soon
+                        after it has ended (0.1 s at most), in that order, on the event loop: it must not wait and
+                        should take microseconds. What it keeps are finished `proxy.record.RequestRecord`s, which
+                        nobody changes any more (other threads may read them). Subscribing twice is subscribing
+                        once. A sink that raises is logged and harms neither the requests nor the other sinks.
     unsubscribe(sink)
     flush()             tell the sinks at once: for whoever reads what they count, and at the end of the process
 
 Records are told some at a time, one sink after the other: what a sink needs is then still in the processor's
-cache, and a record costs half of what it costs between two requests.
+cache, and a record costs half of what it costs between two requests; and what they have in common is worked out
+once for all of them.
 
 Refused requests have a record too (`attempts` is empty, `error_code` says why). Requests for lists and status
 pages, which are answered here, have none. `begin`, `end` and `finish` belong to the door (`olla_site.handler`).
@@ -20,14 +21,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from proxy.errors import OllaError, choose_shape, shown_status
 from proxy.record import RequestRecord
 
 logger = logging.getLogger(__name__)
 
-Sink = Callable[[RequestRecord], None]
+Sink = Callable[[Sequence[RequestRecord]], None]
 _EVERY = 0.1  # seconds
 # Records told at once. Of more than the least a lone client's next request is late by half a millisecond; where
 # many requests are open each waits for the others anyway, and the more are told at once the less each costs.
@@ -54,7 +55,7 @@ _pending = _Pending()
 
 
 def subscribe(sink: Sink) -> None:
-    """Have `sink` called with every finished record from now on."""
+    """Have `sink` called with all that finish from now on."""
     if sink not in _sinks:
         _sinks.append(sink)
 
@@ -114,9 +115,14 @@ def flush() -> None:
     timer, _pending.timer = _pending.timer, None
     if timer is not None:
         timer.cancel()
-    for sink in (RequestRecord.read_usage, *_sinks):
-        for record in records:
-            try:
-                sink(record)
-            except Exception:  # a sink is not the request: whatever it does wrong, the answer has gone out
-                logger.exception("request %s: a subscriber to finished requests failed", record.request_id)
+    for sink in (_read_usage, *_sinks):
+        try:
+            sink(records)
+        except Exception:  # a sink is not the request: whatever it does wrong, the answer has gone out
+            ids = ", ".join(each.request_id for each in records)
+            logger.exception("a subscriber to finished requests failed at %s", ids)
+
+
+def _read_usage(records: Sequence[RequestRecord]) -> None:
+    for record in records:
+        record.read_usage()

@@ -4,7 +4,7 @@
     stop_journal()          at its end: what is buffered is written, within a moment
     journal_state()         what operators are told: buffered, written, dropped, and the error while it fails
 
-Noting a request is one append on the event loop. Rows are written in batches, each in its own short transaction.
+Noting requests is one append on the event loop. Rows are written in batches, each in its own short transaction.
 While the database is locked, full or gone the buffer fills up; what does not fit is dropped and counted, and
 requests go on. Every web process writes its own rows.
 """
@@ -106,12 +106,11 @@ class Journal:
         self._told_at = 0.0
         self._writing = asyncio.Lock()
 
-    def note(self, record: RequestRecord) -> None:
-        """Keep a finished record for the next batch, or drop it when there is no room; a sink, never waits."""
-        if len(self._buffer) >= self.capacity:
-            self.dropped += 1
-        else:
-            self._buffer.append(record)
+    def note(self, records: Sequence[RequestRecord]) -> None:
+        """Keep finished records for the next batch, as many as there is room for; a sink, never waits."""
+        room = max(self.capacity - len(self._buffer), 0)
+        self._buffer.extend(records[:room])
+        self.dropped += len(records[room:])
 
     @property
     def pending(self) -> int:

@@ -110,11 +110,12 @@ class Live:
             self.rates.count(endpoint.id, endpoint.requests_per_minute, time.time())
         return Attempt(endpoint, ticket, self.breaker, slot, self._attempt_closed, now)
 
-    def count_finished(self, record: RequestRecord) -> None:
-        """Count a request that has ended; a sink of `proxy.finished`."""
-        self._tallies.note(record)
-        if record.prefix == ANTHROPIC:
-            self.anthropic.tokens.note(record)
+    def count_finished(self, records: Sequence[RequestRecord]) -> None:
+        """Count requests that have ended; a sink of `proxy.finished`."""
+        self._tallies.note_all(records)
+        for record in records:
+            if record.prefix == ANTHROPIC:
+                self.anthropic.tokens.note(record)
 
     def _attempt_closed(self, endpoint: EndpointRecord, verdict: Verdict) -> None:
         if verdict is Verdict.FAILED:

@@ -6,6 +6,7 @@ Shown with `OLLA_LOG_LEVEL=debug`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import msgspec
 
@@ -15,15 +16,16 @@ from proxy.record import RequestRecord
 logger = logging.getLogger(__name__)
 
 
-def log_metrics(record: RequestRecord) -> None:
-    """Write the line of a finished request, if somebody wants it and there is something to tell."""
+def log_metrics(records: Iterable[RequestRecord]) -> None:
+    """Write the lines of finished requests, if somebody wants them and there is something to tell."""
     if not logger.isEnabledFor(logging.DEBUG):
         return
-    told = build_provider_fields(record)
-    if told:
-        endpoint = record.endpoint.name if record.endpoint else ""
-        fields = {"request_id": record.request_id, "endpoint": endpoint, **told}
-        logger.debug("%s", msgspec.json.encode(fields).decode())
+    for record in records:
+        told = build_provider_fields(record)
+        if told:
+            endpoint = record.endpoint.name if record.endpoint else ""
+            fields = {"request_id": record.request_id, "endpoint": endpoint, **told}
+            logger.debug("%s", msgspec.json.encode(fields).decode())
 
 
 def build_provider_fields(record: RequestRecord) -> dict[str, float | str]:

@@ -7,7 +7,7 @@ merge by adding their counts, without further loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import ceil, log
 
 RELATIVE_ERROR = 0.01
@@ -19,9 +19,12 @@ _PER_LOG = 1 / log(_GROWTH)
 _MIDDLE = 2 / (1 + _GROWTH)
 
 
-def key_of(value: float) -> int:
-    """The bucket of a value."""
-    return ceil(log(value if LEAST < value < MOST else (LEAST if value <= LEAST else MOST)) * _PER_LOG)
+def keys_of(values: Iterable[float]) -> list[int]:
+    """The buckets of values."""
+    return [
+        ceil(log(value if LEAST < value < MOST else (LEAST if value <= LEAST else MOST)) * _PER_LOG)
+        for value in values
+    ]
 
 
 class Sketch:
@@ -38,21 +41,26 @@ class Sketch:
 
     def add(self, value: float) -> None:
         """Count one value."""
-        self.add_at(key_of(value), value)
+        self.add_all((value,))
 
-    def add_at(self, key: int, value: float) -> None:
-        """Count one value whose key is known: where several sketches count it, the key is made once."""
+    def add_all(self, values: Sequence[float]) -> None:
+        """Count some."""
+        self.add_at(keys_of(values), values)
+
+    def add_at(self, keys: Sequence[int], values: Sequence[float]) -> None:
+        """Count some whose keys are known: where several sketches count them, the keys are made once."""
+        if not values:
+            return
         counts = self.counts
-        if key in counts:
-            counts[key] += 1
-        else:
-            counts[key] = 1
-        self.count += 1
-        self.total += value
-        if value < self.smallest:
-            self.smallest = value
-        if value > self.largest:
-            self.largest = value
+        for key in keys:
+            counts[key] = counts.get(key, 0) + 1
+        self.count += len(values)
+        self.total += sum(values)
+        smallest, largest = min(values), max(values)
+        if smallest < self.smallest:
+            self.smallest = smallest
+        if largest > self.largest:
+            self.largest = largest
 
     def merge(self, other: Sketch) -> None:
         """Count all that another one has counted."""

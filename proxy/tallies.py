@@ -6,18 +6,19 @@ counts an attempt. What is counted, in the words of `proxy.record.Outcome`:
     requests = successes + rejected + failures + hang_ups
     success rate = successes / (successes + failures)
 
-`note` is called with every finished record and takes about ten microseconds.
+`note_all` is called with all finished records, some at a time, and takes some microseconds for each: successes
+that are alike are counted in one go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 
 from endpoints.durations import Buckets
 from endpoints.profiles import PREFIXES
 from endpoints.snapshot import ANTHROPIC, UNIVERSAL, EndpointRecord, fold_model
 from proxy.record import FAILURES, AttemptNote, Outcome, RequestRecord
-from proxy.sketch import Sketch, key_of
+from proxy.sketch import Sketch, keys_of
 
 OTHER = "other"  # models no endpoint lists, and whatever is beyond the most that is counted by name
 MOST_MODELS = 500
@@ -59,12 +60,12 @@ class Counts:
         """How many say something of whoever answers: successes and failures."""
         return self.successes + self.failures
 
-    def note(self, outcome: Outcome, now: float, cause: str) -> None:
-        """Count one. `cause` says what went wrong, in a word."""
-        self.requests += 1
+    def note(self, outcome: Outcome, now: float, cause: str, number: int = 1) -> None:
+        """Count one, or a number of successes. `cause` says what went wrong, in a word."""
+        self.requests += number
         self.last_at = now
         if outcome is Outcome.SUCCESS:
-            self.successes += 1
+            self.successes += number
             self.failures_in_a_row = 0
             return
         if outcome in FAILURES:
@@ -104,24 +105,29 @@ class ModelTally(Tally):
         self.output_tokens = 0
         self.speed = Sketch()  # tokens a second
 
-    def note_details(self, record: RequestRecord) -> None:
-        """Count what the record tells beyond its outcome."""
-        if len(self.clients) < MOST_CLIENTS:
-            self.clients.add(hash(record.client_key or record.client))
-        action = record.decision.action if record.decision is not None else ""
+    def note_details(self, alike: Sequence[RequestRecord]) -> None:
+        """Count what records of one decision tell beyond their outcome."""
+        decision = alike[0].decision
+        action = decision.action if decision is not None else ""
         if action == "routed":
-            self.hits += 1
+            self.hits += len(alike)
         elif action == "fallback":
-            self.fallbacks += 1
+            self.fallbacks += len(alike)
         else:
-            self.misses += 1
-        usage = record.usage
-        if usage is not None:
-            self.input_tokens += usage.input_tokens or 0
-            self.output_tokens += usage.output_tokens or 0
-            speed = record.tokens_per_second
-            if speed:
-                self.speed.add(speed)
+            self.misses += len(alike)
+        speeds = []
+        for record in alike:
+            if len(self.clients) < MOST_CLIENTS:
+                self.clients.add(hash(record.client_key or record.client))
+            usage = record.usage
+            if usage is not None:
+                self.input_tokens += usage.input_tokens or 0
+                self.output_tokens += usage.output_tokens or 0
+                speed = record.tokens_per_second
+                if speed:
+                    speeds.append(speed)
+        if speeds:
+            self.speed.add_all(speeds)
 
 
 def count_bounded(counts: dict[str, int], name: str, most: int) -> None:
@@ -150,21 +156,31 @@ class Tallies:
         self._spellings: dict[str, str] = {}  # case-folded name -> the name counted under
 
     def note(self, record: RequestRecord) -> None:
-        """Count a finished request; a sink of `proxy.finished`."""
-        outcome = record.outcome or Outcome.BROKEN
-        now, cause = record.at + record.seconds, request_cause(record, outcome)
+        """Count a finished request."""
+        self._note_alike([record])
+
+    def note_all(self, records: Sequence[RequestRecord]) -> None:
+        """Count finished requests, in the order they ended."""
+        for alike in group_alike(records):
+            self._note_alike(alike)
+
+    def _note_alike(self, alike: Sequence[RequestRecord]) -> None:
+        """Count a request, or successes that are alike."""
+        first, number = alike[0], len(alike)
+        outcome = first.outcome or Outcome.BROKEN
+        now, cause = alike[-1].at + alike[-1].seconds, request_cause(first, outcome)
         tallies: list[Tally] = [self.all]
-        self.all.note(outcome, now, cause)
-        name = self._name_model(record)
+        self.all.note(outcome, now, cause, number)
+        name = self._name_model(first)
         if name:
             model = self.models.get(name) or self._open_model(name)
-            model.note(outcome, now, cause)
-            model.note_details(record)
+            model.note(outcome, now, cause, number)
+            model.note_details(alike)
             tallies.append(model)
-        _note_answer(tallies, record, outcome, record.started)
-        self._note_times(record, outcome)
-        if record.attempts:
-            self._note_attempts(record, outcome, name, now)
+        _note_answers(tallies, alike, outcome, [0.0] * number)
+        self._note_times(alike, outcome)
+        if first.attempts:
+            self._note_attempts(alike, outcome, name, now)
 
     def retain(self, endpoint_ids: Collection[int]) -> None:
         """Forget endpoints that are gone, once there are many."""
@@ -172,43 +188,47 @@ class Tallies:
             self.endpoints = {key: tally for key, tally in self.endpoints.items() if key in endpoint_ids}
             self.pairs = {key: tally for key, tally in self.pairs.items() if key[1] in endpoint_ids}
 
-    def _note_times(self, record: RequestRecord, outcome: Outcome) -> None:
-        provider = name_provider(record.prefix)
+    def _note_times(self, alike: Sequence[RequestRecord], outcome: Outcome) -> None:
+        provider = name_provider(alike[0].prefix)
         key = (provider, outcome)
-        self.outcomes[key] = self.outcomes.get(key, 0) + 1
+        self.outcomes[key] = self.outcomes.get(key, 0) + len(alike)
         buckets = self.duration.get(provider)
         if buckets is None:
             buckets = self.duration[provider] = Buckets()
-        seconds = record.seconds
-        buckets.add(seconds)
-        if record.queue_wait:
-            self.queue_wait.add(record.queue_wait)
-        first = record.first_byte
-        if record.answered is not None and first is not None:
+        for each in alike:
+            buckets.add(each.seconds)
+            if each.queue_wait:
+                self.queue_wait.add(each.queue_wait)
+            first = each.first_byte
+            if first is None or each.answered is None:
+                continue
             self.first_byte.add(first)
-            self.overhead.add(_own_time(record))
-            if record.stream:
+            self.overhead.add(_own_time(each))
+            if each.stream:
                 self.streams += 1
-                if record.response_chunks > 1:
-                    self.chunk_gap.add((seconds - first) / (record.response_chunks - 1))
+                if each.response_chunks > 1:
+                    self.chunk_gap.add((each.seconds - first) / (each.response_chunks - 1))
 
-    def _note_attempts(self, record: RequestRecord, outcome: Outcome, name: str, now: float) -> None:
-        last = record.attempts[-1]
-        for attempt in record.attempts:
-            answered = attempt is record.answered
+    def _note_attempts(self, alike: Sequence[RequestRecord], outcome: Outcome, name: str, now: float) -> None:
+        """Count the attempts of a request, or of successes that each took one attempt at the same endpoint."""
+        first, number = alike[0], len(alike)
+        last = first.attempts[-1]
+        for place, attempt in enumerate(first.attempts):
+            answered = attempt is first.answered
             result = outcome if answered else judge_attempt(attempt)
             cause = attempt_cause(attempt, result)
             if attempt is not last:
                 self.retries[cause] = self.retries.get(cause, 0) + 1
             endpoint = self._endpoint(attempt.endpoint)
-            endpoint.note(result, now, cause)
+            endpoint.note(result, now, cause, number)
+            before = [each.attempts[place].began - each.started for each in alike]
             if answered:
-                _note_answer([endpoint], record, result, attempt.began)
+                _note_answers([endpoint], alike, result, before)
             if name:
                 pair = self._pair(name, attempt.endpoint)
-                pair.note(result, now, cause)
+                pair.note(result, now, cause, number)
                 if result is Outcome.SUCCESS:
-                    pair.success_seconds += record.started + record.seconds - attempt.began
+                    pair.success_seconds += sum([each.seconds for each in alike]) - sum(before)
 
     def _endpoint(self, endpoint: EndpointRecord) -> Tally:
         tally = self.endpoints.get(endpoint.id)
@@ -241,24 +261,49 @@ class Tallies:
         return tally
 
 
-def _note_answer(tallies: list[Tally], record: RequestRecord, outcome: Outcome, began: float) -> None:
-    """Count sizes and times of an answer; `began` is what its times are measured from (monotonic)."""
-    before = began - record.started
-    size, first = record.response_bytes, record.first_byte
+def group_alike(records: Sequence[RequestRecord]) -> Iterator[list[RequestRecord]]:
+    """Successes at the first attempt by what they have in common, until something else comes; that by itself.
+
+    In which order successes are counted makes no difference but for when the last was: the group of the last comes
+    last. Of failures it does: how many there were in a row.
+    """
+    groups: dict[tuple[object, ...], list[RequestRecord]] = {}
+    for record in records:
+        attempts = record.attempts
+        if record.outcome is Outcome.SUCCESS and len(attempts) == 1 and attempts[0] is record.answered:
+            # The records hold both: nothing else gets the number of one meanwhile.
+            made = (id(record.decision), id(attempts[0].endpoint))
+            key = (*made, record.model, record.sent_model, record.prefix, record.stream)
+            group = groups.pop(key, [])
+            group.append(record)
+            groups[key] = group
+        else:
+            yield from groups.values()
+            groups = {}
+            yield [record]
+    yield from groups.values()
+
+
+def _note_answers(
+    tallies: Sequence[Tally], alike: Sequence[RequestRecord], outcome: Outcome, before: Sequence[float]
+) -> None:
+    """Count sizes and times of answers; `before` are the seconds of each until its times are measured."""
+    size, firsts, times = 0, list[float](), list[float]()
+    for each, start in zip(alike, before, strict=True):
+        size += each.response_bytes
+        times.append((each.seconds - start) * 1000)
+        first = each.first_byte
+        if first is not None and each.answered is not None:
+            firsts.append((first - start) * 1000 if first > start else 0.0)
+    keys = keys_of(firsts)
     for tally in tallies:
         tally.bytes_out += size
+        tally.first_byte.add_at(keys, firsts)
     if outcome is Outcome.SUCCESS:
-        seconds = record.seconds - before
-        value = seconds * 1000
-        key = key_of(value)
+        keys, seconds = keys_of(times), sum(times) / 1000
         for tally in tallies:
             tally.success_seconds += seconds
-            tally.latency.add_at(key, value)
-    if first is not None and record.answered is not None:
-        value = (first - before) * 1000 if first > before else 0.0
-        key = key_of(value)
-        for tally in tallies:
-            tally.first_byte.add_at(key, value)
+            tally.latency.add_at(keys, times)
 
 
 def _own_time(record: RequestRecord) -> float:

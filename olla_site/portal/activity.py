@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from endpoints import tasks
@@ -42,9 +43,11 @@ class Activity:
         flush()
         return self._tally
 
-    def note(self, record: RequestRecord) -> None:
-        """A request has finished. A subscriber of `proxy.finished`."""
-        self._tally.note(record, record.outcome in FAILURES, time.time())
+    def note(self, records: Iterable[RequestRecord]) -> None:
+        """Requests have finished. A subscriber of `proxy.finished`."""
+        now = time.time()
+        for record in records:
+            self._tally.note(record, record.outcome in FAILURES, now)
 
     def follow(self, after: Snapshot) -> bool:
         """Heed what the loader sees at every look: what changed, what is gone. Whether it saw anything new."""

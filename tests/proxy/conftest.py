@@ -205,6 +205,6 @@ def open_connections() -> int:
 def records() -> Iterator[list[RequestRecord]]:
     """Every record that is finished while the test runs."""
     seen: list[RequestRecord] = []
-    subscribe(seen.append)
+    subscribe(seen.extend)
     yield seen
-    unsubscribe(seen.append)
+    unsubscribe(seen.extend)

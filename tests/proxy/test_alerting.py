@@ -73,14 +73,14 @@ async def test_it_tells_of_dropped_rows_once_the_database_is_back(transactional_
         with closing(blocker):
             blocker.execute("BEGIN IMMEDIATE")
             for _ in range(5):
-                journal.note(make_record())
+                journal.note([make_record()])
             await watcher.look(now + 5)
             blocker.execute("ROLLBACK")
         assert hook.requests == []
         for later in (10, 15, 20):
             await watcher.look(now + later)
         await hook.wait_requests(1)
-        journal.note(make_record())
+        journal.note([make_record()])
         await watcher.look(now + 25)  # again within OLLA_ALERT_REPEAT
         while running_tasks():
             await asyncio.sleep(0.01)

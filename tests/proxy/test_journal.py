@@ -95,7 +95,7 @@ async def test_it_drops_and_counts_what_does_not_fit(
 ) -> None:
     journal = Journal(10)
     for _ in range(25):
-        journal.note(make_record())
+        journal.note([make_record()])
     assert (journal.pending, journal.dropped) == (10, 15)
     await journal.flush()
     assert (journal.written, journal.dropped) == (10, 15)
@@ -193,7 +193,7 @@ async def test_it_keeps_hostile_words_and_numbers_out_of_the_way(journal: Journa
         usage=Usage(10**40, -5, None, float("nan"), {"a": float("inf")}),
     )  # fmt: skip
     record.attempts = [AttemptNote(GPU, 0.0)] * 5000
-    journal.note(record)
+    journal.note([record])
     assert await journal.write_batch()
     [row] = await rows()
     assert (len(row.path), len(row.method), row.attempts) == (1024, 16, 5000)

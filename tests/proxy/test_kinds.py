@@ -168,13 +168,13 @@ class TestKind:
     async def test_its_tokens_and_times_reach_the_record(self, kind: str, stream: bool, proxy: Proxy) -> None:
         chat, records = read_fixture(kind)["chat"], list[RequestRecord]()
         path = f"/olla/{PROFILES[kind].prefixes[0]}{chat['path']}"
-        subscribe(records.append)
+        subscribe(records.extend)
         try:
             async with serve(read_fixture(kind)) as backend:
                 await proxy.add(backend.url, models=[chat["model"]], backend_type=kind)
                 await proxy.call("POST", path, {"model": chat["model"], "stream": stream})
         finally:
-            unsubscribe(records.append)
+            unsubscribe(records.extend)
         [record] = records
         assert told_of(record) == chat["told"]
         assert record.total_tokens == chat["told"]["total_tokens"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -368,12 +369,12 @@ async def test_it_tells_counted_tokens(proxy: Proxy, records: list[RequestRecord
 async def test_it_goes_on_when_a_subscriber_fails(
     proxy: Proxy, records: list[RequestRecord], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(record: RequestRecord) -> None:
+    def fail(records: Sequence[RequestRecord]) -> None:
         raise RuntimeError("the disk is full")
 
-    unsubscribe(records.append)
+    unsubscribe(records.extend)
     subscribe(fail)
-    subscribe(records.append)
+    subscribe(records.extend)
     try:
         async with ScriptedBackend(json_reply({})) as backend:
             await proxy.add(backend.url)
@@ -388,7 +389,7 @@ async def test_it_goes_on_when_a_subscriber_fails(
 async def test_it_tells_as_many_at_once_as_requests_are_open(open_now: int, told_at: int) -> None:
     told: list[RequestRecord] = []
     finished.flush()
-    subscribe(told.append)
+    subscribe(told.extend)
     try:
         for _ in range(open_now):
             finished.begin()
@@ -398,7 +399,7 @@ async def test_it_tells_as_many_at_once_as_requests_are_open(open_now: int, told
             finished.finish(RequestRecord(f"{number}", 0.0, 0.0, "GET", "/", "openai"))
         assert [each.request_id for each in told] == [f"{number}" for number in range(told_at)]
     finally:
-        unsubscribe(told.append)
+        unsubscribe(told.extend)
         for _ in range(open_now):
             finished.end()
         live.reset()

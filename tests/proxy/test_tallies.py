@@ -9,10 +9,13 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import pytest
 from asgiref.sync import sync_to_async
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from endpoints.loading import LoaderHealth
@@ -22,7 +25,7 @@ from proxy.finished import subscribe, unsubscribe
 from proxy.journal import Journal
 from proxy.live import Live, live
 from proxy.models import RequestLog
-from proxy.record import AttemptNote, Outcome, RequestRecord
+from proxy.record import AttemptNote, Outcome, RequestRecord, Usage
 from proxy.roll_ups import totals
 from proxy.status.metric_sheet import write_metrics
 from proxy.status.metrics import build_metrics
@@ -476,6 +479,52 @@ def record(**changes: Any) -> RequestRecord:
         "seconds": 0.25, "first_byte": 0.1, "response_bytes": 10, "outcome": Outcome.SUCCESS, "client": "10.0.0.1",
     }  # fmt: skip
     return RequestRecord("r", 1e9, 100.0, "POST", CHAT, "openai", **{**values, **changes})
+
+
+def show(counted: Any) -> Any:
+    """All that was counted, in plain values that compare."""
+    if isinstance(counted, float):
+        return pytest.approx(counted)
+    if isinstance(counted, dict):
+        return {key: show(value) for key, value in counted.items()}
+    slots = chain.from_iterable(vars(each).get("__slots__", ()) for each in type(counted).__mro__)
+    names = [*getattr(counted, "__dict__", ()), *slots]
+    return {name: show(getattr(counted, name)) for name in names} if names else counted
+
+
+FLEET = [make_endpoint(f"gpu{number}", models=["m", "n"], id=number) for number in range(3)]
+A_TRY = st.builds(
+    AttemptNote, st.sampled_from(FLEET), st.floats(100, 101), seconds=st.floats(0, 9), status=st.just(200)
+)
+TRIES = st.one_of(st.lists(A_TRY, min_size=1, max_size=1), st.lists(A_TRY, max_size=3))
+
+
+@st.composite
+def draw_record(draw: st.DrawFn) -> RequestRecord:
+    """Mostly successes at the first attempt, of a few kinds."""
+    tries, is_answered = draw(TRIES), draw(st.booleans())
+    return record(
+        attempts=tries, answered=tries[-1] if tries and is_answered else None,
+        outcome=draw(st.sampled_from([Outcome.SUCCESS, Outcome.SUCCESS, Outcome.SUCCESS, *Outcome])),
+        model=draw(st.sampled_from(["m", "M", "n", None])), stream=draw(st.booleans()),
+        seconds=draw(st.floats(0, 1e4)), first_byte=draw(st.one_of(st.none(), st.floats(0, 1e3))),
+        response_bytes=draw(st.integers(0, 1000)), response_chunks=draw(st.integers(0, 3)),
+        queue_wait=draw(st.sampled_from([0.0, 1.5])), client=draw(st.sampled_from(["10.0.0.1", "10.0.0.2"])),
+        usage=draw(st.sampled_from([None, Usage(3, 4), Usage(None, 5, tokens_per_second=30.0)])),
+        sent_model=draw(st.sampled_from(["m", "n", None])),
+    )  # fmt: skip
+
+
+@given(st.lists(draw_record(), max_size=40), st.integers(1, 40))
+def test_it_counts_many_at_once_as_one_by_one(records, together):
+    alone, grouped = Tallies(), Tallies()
+    for number, each in enumerate(records):
+        each.at = number - each.seconds
+        alone.note(each)
+    for first in range(0, len(records), together):
+        grouped.note_all(records[first : first + together])
+    assert show(grouped) == show(alone)
+    assert grouped.all.requests == len(records)
 
 
 def test_it_counts_an_alias_and_any_spelling_as_the_model_that_was_sent():
