@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import msgspec
@@ -31,11 +30,11 @@ from proxy.upstream import via_token
 
 # An answer that declares no more than this is read whole, so that it leaves in one write with its total time.
 SMALL_BODY = 64 * 1024
+_MOST_REMEMBERED = 1000  # characters
 _STREAMED = (b"text/event-stream", b"application/x-ndjson", b"application/ndjson")
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """An answer to pass on: a small one with its whole `body`, a stream perhaps with its `first` chunk read."""
 
     attempt: Attempt
@@ -161,16 +160,28 @@ def _olla_headers(inbound: Inbound, decision: Decision, endpoint: EndpointRecord
         (b"X-Olla-Response-Time", b"%dms" % round((until - inbound.started) * 1000)),
         *_endpoint_headers(endpoint.name, backend_type_header(endpoint, inbound.prefix)),
     ]
-    if inbound.model:
-        headers.append((b"X-Olla-Model", header_text(inbound.model)))
-        sent = decision.sent_names.get(endpoint.id)
+    model, sent = inbound.model or "", decision.sent_names.get(endpoint.id)
+    known = len(model) + len(decision.reason) <= _MOST_REMEMBERED
+    decided = _decision_headers if known else _decision_headers.__wrapped__
+    headers += decided(model, sent, decision.strategy, decision.action, decision.reason)
+    return headers
+
+
+@lru_cache(maxsize=1024)
+def _decision_headers(
+    model: str, sent: str | None, strategy: str, action: str, reason: str
+) -> tuple[tuple[bytes, bytes], ...]:
+    """What is the same in every answer to requests that were decided alike."""
+    headers = []
+    if model:
+        headers.append((b"X-Olla-Model", header_text(model)))
         if sent is not None:
             headers.append((b"X-Olla-Model-Used", header_text(sent)))
-    if decision.strategy:
-        headers.append((b"X-Olla-Routing-Strategy", decision.strategy.encode()))
-        headers.append((b"X-Olla-Routing-Decision", decision.action.encode()))
-        headers.append((b"X-Olla-Routing-Reason", header_text(decision.reason)))
-    return headers
+    if strategy:
+        headers.append((b"X-Olla-Routing-Strategy", strategy.encode()))
+        headers.append((b"X-Olla-Routing-Decision", action.encode()))
+        headers.append((b"X-Olla-Routing-Reason", header_text(reason)))
+    return tuple(headers)
 
 
 @lru_cache(maxsize=1024)

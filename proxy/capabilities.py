@@ -21,7 +21,7 @@ def needed_capabilities(inbound: Inbound) -> frozenset[str]:
     """Names of capabilities as model listings spell them."""
     needed = set()
     fields = inbound.facts.fields
-    if not all(_is_empty(fields[name]) for name in _TOOL_FIELDS.intersection(fields)):
+    if not _TOOL_FIELDS.isdisjoint(fields) and not all(_is_empty(fields.get(name)) for name in _TOOL_FIELDS):
         needed.add(TOOLS)
     if inbound.decoded_path.rstrip("/").endswith(_EMBEDDING_PATHS):
         needed.add(EMBEDDINGS)

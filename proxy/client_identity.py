@@ -26,6 +26,7 @@ _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 # One `name=value` of a Forwarded element; a quoted value may hold commas and semicolons.
 _PAIR = re.compile(r'\s*([\w!#$%&\'*+.^`|~-]+)=("(?:[^"\\]|\\.)*"|[^",;\s]*)\s*')
 _MOST_HOPS = 32
+_LONGEST_REMEMBERED = 256  # bytes of a Host header
 
 
 class ClientIdentity(NamedTuple):
@@ -71,10 +72,11 @@ def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks
     `scheme` is the connection's own, `headers` have lower-case names.
     """
     raw_host = next((value for name, value in headers if name == b"host"), b"")
+    if not _is_any_told(tuple([name for name, _ in headers])):
+        identify = _identify_direct if len(raw_host) <= _LONGEST_REMEMBERED else _identify_direct.__wrapped__
+        return identify(peer, scheme, raw_host)
     host, peer = raw_host.decode("latin-1"), plain_address(peer) or peer
     scheme = _SCHEMES.get(scheme, scheme)
-    if not _is_any_told(tuple([name for name, _ in headers])):
-        return ClientIdentity(peer, scheme, host, _is_loopback(peer), False, peer, True)
     if not _is_in(peer, networks):
         return ClientIdentity(peer, scheme, host, False, False, peer)
     hops = _read_told([pair for pair in headers if _is_told(pair[0])])
@@ -87,6 +89,15 @@ def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks
         via_proxy=True,
         peer=peer,
         is_known=place is not None,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _identify_direct(peer: str, scheme: str, raw_host: bytes) -> ClientIdentity:
+    """The client that `peer` itself is."""
+    peer = plain_address(peer) or peer
+    return ClientIdentity(
+        peer, _SCHEMES.get(scheme, scheme), raw_host.decode("latin-1"), _is_loopback(peer), False, peer, True
     )
 
 

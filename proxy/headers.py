@@ -196,12 +196,17 @@ def build_downstream_headers(headers: Iterable[tuple[bytes, bytes]], endpoint: E
     own = {name.lower() for name, _ in endpoint.headers} - _REPRESENTATION if endpoint.headers else ()
     kept: RawHeaders = []
     for pair in received:
-        lowered = pair[0].lower()
-        if lowered in _NOT_DOWNSTREAM or lowered in dropped or lowered in own:
-            continue
-        if not lowered.startswith(_NOT_DOWNSTREAM_STARTS):
+        name = pair[0]
+        if _reaches_clients(name) and not ((dropped or own) and (name.lower() in dropped or name.lower() in own)):
             kept.append(pair)
     return kept
+
+
+@lru_cache(maxsize=256)
+def _reaches_clients(name: bytes) -> bool:
+    """Whether headers of this name may; remembered, since backends use the same few names."""
+    lowered = name.lower()
+    return lowered not in _NOT_DOWNSTREAM and not lowered.startswith(_NOT_DOWNSTREAM_STARTS)
 
 
 def header_text(text: str) -> bytes:

@@ -151,12 +151,16 @@ class Live:
     def _held_out(self) -> dict[int, DropReason]:
         """Endpoints that breakers and rests keep out now; empty in good times."""
         now = time.monotonic()
-        held = dict.fromkeys(self.breaker.closed_ways(now), DropReason.BREAKER_OPEN)
         if self.resting:
             self.resting = {key: until for key, until in self.resting.items() if until > now}
-            held.update(dict.fromkeys(self.resting, DropReason.RESTING))
-        held.update(dict.fromkeys(self.rates.find_spent(time.time()), DropReason.RATE_LIMITED))
-        return held
+        closed, spent = self.breaker.closed_ways(now), self.rates.find_spent(time.time())
+        if not (closed or self.resting or spent):
+            return {}
+        return {
+            **dict.fromkeys(closed, DropReason.BREAKER_OPEN),
+            **dict.fromkeys(self.resting, DropReason.RESTING),
+            **dict.fromkeys(spent, DropReason.RATE_LIMITED),
+        }
 
     def follow(self, snapshot: Snapshot, now: float | None = None) -> None:
         """Heed what the loader sees: sessions leave endpoints that take no traffic, the line looks who may answer.

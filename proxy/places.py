@@ -77,6 +77,8 @@ def _take_at_once(tiers: Tiers, decision: Decision, visit: Visit, now: float) ->
 def _choose(roomy: Sequence[EndpointRecord], decision: Decision) -> EndpointRecord:
     if decision.loaded:
         roomy = keep_loaded(roomy, decision.loaded, live.in_flight, conf().loaded_first_requests)
+    if len(roomy) == 1:
+        return roomy[0]
     return choose_endpoint(policy_of(decision), roomy, live.in_flight, live.next_cursor(roomy))
 
 

@@ -234,8 +234,9 @@ def _read(document: Mapping[str, Any] | None, places: Places) -> Values:
         top = document.get(key)
         if top is None:
             continue
+        is_object = type(top) is dict
         for name, steps, scale, usable in below:
-            if name in found:
+            if name in found or (is_object and steps and steps[0] not in top):
                 continue
             value = top
             for step in steps:  # exact types: they come from JSON

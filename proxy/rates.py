@@ -12,7 +12,8 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+
+import msgspec
 
 MINUTE = 60
 MOST_CLIENTS = 100_000
@@ -37,7 +38,7 @@ class RateLimits:
     client_per_second: int = 0
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True):
     """What the windows say of one request, which is counted unless refused."""
 
     limit: int  # of the minute, 0 when none is set

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
 
 import msgspec
@@ -86,17 +87,24 @@ def _own_lines(
     length: int | None = None
     dated = False
     for name, value in headers:
-        lowered = name.lower()
-        if lowered in _FRAMING:
-            if lowered == b"content-length":
+        framing = _name_framing(name)
+        if framing is not None:
+            if framing == b"content-length":
                 length = _parse_length(value, length)
-            elif lowered == b"connection":
+            elif framing == b"connection":
                 keep_alive = keep_alive and b"close" not in value.lower()
-            if lowered != b"date":
+            if framing != b"date":
                 continue
             dated = True
         lines.append(name + b": " + value + b"\r\n")
     return lines, length, keep_alive, dated
+
+
+@lru_cache(maxsize=256)
+def _name_framing(name: bytes) -> bytes | None:
+    """The name in lower case if it is one that is ours to write. Remembered: answers have the same few names."""
+    lowered = name.lower()
+    return lowered if lowered in _FRAMING else None
 
 
 def _parse_length(value: bytes, before: int | None) -> int:
