@@ -51,10 +51,10 @@ def find_refused_host(sent: bytes | None, client: ClientIdentity) -> str | None:
     Behind a trusted proxy both the Host header and the forwarded host are judged: a page that came here under a
     name of its own (DNS rebinding) can set the other one as it likes.
     """
-    hosts = ["" if sent is None else sent.decode("latin-1")]
-    if client.via_proxy:
-        hosts.append(client.host)
-    return next((host for host in hosts if not _host_passes(host)), None)
+    host = "" if sent is None else sent.decode("latin-1")
+    if not _host_passes(host):
+        return host
+    return client.host if client.via_proxy and not _host_passes(client.host) else None
 
 
 class Doors:

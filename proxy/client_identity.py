@@ -71,8 +71,9 @@ def identify_client(peer: str, scheme: str, headers: Headers, networks: Networks
 
     `scheme` is the connection's own, `headers` have lower-case names.
     """
-    raw_host = next((value for name, value in headers if name == b"host"), b"")
-    if not _is_any_told(tuple([name for name, _ in headers])):
+    names = tuple([name for name, _ in headers])
+    raw_host = headers[names.index(b"host")][1] if b"host" in names else b""
+    if not _is_any_told(names):
         identify = _identify_direct if len(raw_host) <= _LONGEST_REMEMBERED else _identify_direct.__wrapped__
         return identify(peer, scheme, raw_host)
     host, peer = raw_host.decode("latin-1"), plain_address(peer) or peer

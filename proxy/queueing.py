@@ -107,7 +107,7 @@ class SlotQueue:
 
     def taken(self, endpoint_id: int) -> int:
         """How many of an endpoint's places are taken."""
-        return self.in_flight[endpoint_id]
+        return self.in_flight.get(endpoint_id, 0)
 
     def has_room(self, endpoint_id: int) -> bool:
         """Whether a request may go to the endpoint now, without overtaking one that waits for it."""
@@ -160,17 +160,19 @@ class SlotQueue:
 
     def give_back(self, endpoint_id: int) -> None:
         """One place less is taken. For Slot.release, which does it once."""
-        self.in_flight[endpoint_id] -= 1
-        if not self.in_flight[endpoint_id]:
-            del self.in_flight[endpoint_id]
+        left = self.in_flight[endpoint_id] - 1
+        if left:
+            self.in_flight[endpoint_id] = left
+        else:
+            self.in_flight.pop(endpoint_id)
         self._hand_on(endpoint_id)
 
     def _is_free(self, endpoint_id: int) -> bool:
         limit = self._limit_of(endpoint_id)
-        return not limit or self.in_flight[endpoint_id] < limit
+        return not limit or self.in_flight.get(endpoint_id, 0) < limit
 
     def _take(self, endpoint_id: int, waited: float) -> Slot:
-        self.in_flight[endpoint_id] += 1
+        self.in_flight[endpoint_id] = self.in_flight.get(endpoint_id, 0) + 1
         return Slot(self, endpoint_id, waited)
 
     def _hand_on(self, endpoint_id: int) -> None:

@@ -44,7 +44,7 @@ class Ending(StrEnum):
     CLIENT_GONE = "client_gone"
 
 
-_USAGE_FIELDS = {Metric.PROMPT_TOKENS.value: "input_tokens", Metric.COMPLETION_TOKENS.value: "output_tokens"}
+_TOKENS_IN, _TOKENS_OUT = Metric.PROMPT_TOKENS.value, Metric.COMPLETION_TOKENS.value
 # What counts against the success rate. Refusals and hang-ups are on neither side of it.
 FAILURES = frozenset({Outcome.BACKEND_ERROR, Outcome.BROKEN})
 # A fleet that is down or full fails its clients as much as an endpoint that answers 503.
@@ -193,9 +193,9 @@ class RequestRecord(msgspec.Struct):
 
     def _note_told(self, told: Values) -> None:
         """Note what the backend's answer told; `metrics` gets what has no field of its own."""
-        named: dict[str, Any] = {_USAGE_FIELDS.get(name, name): value for name, value in told.items()}
-        if named:
-            self.note_usage(**named)
+        if told:
+            others: dict[str, Any] = told
+            self.note_usage(others.pop(_TOKENS_IN, None), others.pop(_TOKENS_OUT, None), **others)
 
     def note_sent(self, size: int, now: float) -> None:
         """A first part of the body has left (`now` monotonic)."""

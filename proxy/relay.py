@@ -111,7 +111,7 @@ class RelayResponse:
         """Release the upstream. Before the body's end that aborts it, which stops the generation."""
         self._end(Ending.CLIENT_GONE)
         if self._answer is not None:
-            await self._answer.aclose()
+            self._answer.abandon()
 
     def _end(self, ending: Ending) -> None:
         """Report the first ending only."""

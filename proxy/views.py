@@ -108,8 +108,8 @@ def refuse_as_code(headers: RawHeaders) -> None:
 
 def build_inbound(request: APIRequest, prefix: str, client: ClientIdentity, record: RequestRecord) -> Inbound:
     """The request as a plain record. Raises OllaError for what cannot be forwarded."""
-    scope = request.scope
-    record.request_bytes = len(request.body)
+    scope, body = request.scope, request.body
+    record.request_bytes = len(body)
     raw: bytes = scope.get("raw_path") or request.path.encode()
     # /olla/{prefix} as the client spelled it: what follows the third slash is the backend's.
     parts = raw.split(b"/", 3)
@@ -119,7 +119,8 @@ def build_inbound(request: APIRequest, prefix: str, client: ClientIdentity, reco
         raise OllaError(ErrorCode.INVALID_REQUEST, "The provider prefix must be a path segment of its own.")
     path, decoded = parse_target(b"/" + parts[3] if len(parts) > 3 else b"/")
     headers = request.raw_headers
-    body = spell_show(request.body) if decoded.rstrip("/").endswith(_SHOW) else request.body
+    if decoded.rstrip("/").endswith(_SHOW):
+        body = spell_show(body)
     inference = request.method == "POST" and is_inference_path(decoded)
     facts = parse_body(body, headers, inference=inference, limit=conf().max_body_size)
     shape = choose_shape(request.path)
