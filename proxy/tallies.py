@@ -106,7 +106,7 @@ class ModelTally(Tally):
         self.speed = Sketch()  # tokens a second
 
     def note_details(self, alike: Sequence[RequestRecord]) -> None:
-        """Count what records of one decision tell beyond their outcome."""
+        """Count what records tell beyond their outcome; what was decided is alike."""
         decision = alike[0].decision
         action = decision.action if decision is not None else ""
         if action == "routed":
@@ -271,8 +271,9 @@ def group_alike(records: Sequence[RequestRecord]) -> Iterator[list[RequestRecord
     for record in records:
         attempts = record.attempts
         if record.outcome is Outcome.SUCCESS and len(attempts) == 1 and attempts[0] is record.answered:
-            # The records hold both: nothing else gets the number of one meanwhile.
-            made = (id(record.decision), id(attempts[0].endpoint))
+            # By identity, for actions and endpoints are hashed in Python; the records hold both meanwhile.
+            action = None if record.decision is None else record.decision.action
+            made = (id(action), id(attempts[0].endpoint))
             key = (*made, record.model, record.sent_model, record.prefix, record.stream)
             group = groups.pop(key, [])
             group.append(record)
