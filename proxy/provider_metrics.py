@@ -55,7 +55,7 @@ _COUNTS = frozenset({
 })  # fmt: skip
 _WORDS = frozenset({Metric.MODEL, Metric.FINISH_REASON})
 _AFTER_CLOSED = re.compile(rb'[\]}]\s*,\s*(?=")')
-# Plain strings: an enum's member is hashed in Python.
+# The texts themselves: reading a member's value is a call.
 _IN, _OUT, _TOTAL = Metric.PROMPT_TOKENS.value, Metric.COMPLETION_TOKENS.value, Metric.TOTAL_TOKENS.value
 _PROMPT_MS, _TTFT_MS = Metric.PROMPT_MS.value, Metric.TTFT_MS.value
 _WRITING_MS, _SPEED = Metric.GENERATION_MS.value, Metric.TOKENS_PER_SECOND.value

@@ -271,10 +271,9 @@ def group_alike(records: Sequence[RequestRecord]) -> Iterator[list[RequestRecord
     for record in records:
         attempts = record.attempts
         if record.outcome is Outcome.SUCCESS and len(attempts) == 1 and attempts[0] is record.answered:
-            # By identity, for actions and endpoints are hashed in Python; the records hold both meanwhile.
             action = None if record.decision is None else record.decision.action
-            made = (id(action), id(attempts[0].endpoint))
-            key = (*made, record.model, record.sent_model, record.prefix, record.stream)
+            said = (record.model, record.sent_model, record.prefix, record.stream)
+            key = (action, id(attempts[0].endpoint), *said)  # the records hold the endpoints meanwhile
             group = groups.pop(key, [])
             group.append(record)
             groups[key] = group
