@@ -222,8 +222,14 @@ def _render(record: RequestRecord) -> Line:
 
 def note(records: Iterable[RequestRecord]) -> None:
     """The sink: writes the lines of finished requests."""
-    shown = [each for each in records if logger.isEnabledFor(_LEVELS[each.outcome or Outcome.BROKEN])]
-    write_lines(logger, map(_render, shown))
+    lines = []
+    for each in records:
+        if logger.isEnabledFor(_LEVELS[each.outcome or Outcome.BROKEN]):
+            try:
+                lines.append(_render(each))
+            except Exception:  # whatever is odd about one, the others' lines are written
+                logger.exception("the line of request %s cannot be written", each.request_id)
+    write_lines(logger, lines)
 
 
 def start() -> None:

@@ -4,7 +4,8 @@
                         after it has ended (0.1 s at most), in that order, on the event loop: it must not wait and
                         should take microseconds. What it keeps are finished `proxy.record.RequestRecord`s, which
                         nobody changes any more (other threads may read them). Subscribing twice is subscribing
-                        once. A sink that raises is logged and harms neither the requests nor the other sinks.
+                        once. A sink that raises is logged and harms neither the requests nor the other sinks;
+                        what it was told with the record it failed at is lost to it, so it had better not raise.
     unsubscribe(sink)
     flush()             tell the sinks at once: for whoever reads what they count, and at the end of the process
 

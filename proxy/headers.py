@@ -202,7 +202,7 @@ def build_downstream_headers(headers: Iterable[tuple[bytes, bytes]], endpoint: E
     return kept
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def _reaches_clients(name: bytes) -> bool:
     """Whether headers of this name may; remembered, since backends use the same few names."""
     lowered = name.lower()

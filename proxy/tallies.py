@@ -12,6 +12,7 @@ that are alike are counted in one go.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
 
 from endpoints.durations import Buckets
@@ -19,6 +20,8 @@ from endpoints.profiles import PREFIXES
 from endpoints.snapshot import ANTHROPIC, UNIVERSAL, EndpointRecord, fold_model
 from proxy.record import FAILURES, AttemptNote, Outcome, RequestRecord
 from proxy.sketch import Sketch, keys_of
+
+logger = logging.getLogger(__name__)
 
 OTHER = "other"  # models no endpoint lists, and whatever is beyond the most that is counted by name
 MOST_MODELS = 500
@@ -28,6 +31,10 @@ MOST_CLIENTS = 1000  # different clients told apart for each model
 MOST_CAUSES = 64
 _PROVIDERS = frozenset({UNIVERSAL, ANTHROPIC, *PREFIXES})
 UNFIT = "unfit"  # the request could not be put to that endpoint; nothing was sent
+
+
+# Seconds within which requests that are told together have ended.
+_TOGETHER = 1.0
 
 
 class Counts:
@@ -63,7 +70,9 @@ class Counts:
     def note(self, outcome: Outcome, now: float, cause: str, number: int = 1) -> None:
         """Count one, or a number of successes. `cause` says what went wrong, in a word."""
         self.requests += number
-        self.last_at = now
+        # Those told together may come in another order; a clock that was set back is believed.
+        if self.last_at is None or not 0 < self.last_at - now < _TOGETHER:
+            self.last_at = now
         if outcome is Outcome.SUCCESS:
             self.successes += number
             self.failures_in_a_row = 0
@@ -162,7 +171,10 @@ class Tallies:
     def note_all(self, records: Sequence[RequestRecord]) -> None:
         """Count finished requests, in the order they ended."""
         for alike in group_alike(records):
-            self._note_alike(alike)
+            try:
+                self._note_alike(alike)
+            except Exception:  # whatever is odd about one, the others count
+                logger.exception("request %s cannot be counted", alike[0].request_id)
 
     def _note_alike(self, alike: Sequence[RequestRecord]) -> None:
         """Count a request, or successes that are alike."""
@@ -264,8 +276,8 @@ class Tallies:
 def group_alike(records: Sequence[RequestRecord]) -> Iterator[list[RequestRecord]]:
     """Successes at the first attempt by what they have in common, until something else comes; that by itself.
 
-    In which order successes are counted makes no difference but for when the last was: the group of the last comes
-    last. Of failures it does: how many there were in a row.
+    In which order successes are counted makes little difference: none while the first of each kind come in theirs,
+    for the first to name a model gets a place for it. Of failures it does: how many there were in a row.
     """
     groups: dict[tuple[object, ...], list[RequestRecord]] = {}
     for record in records:
@@ -274,9 +286,7 @@ def group_alike(records: Sequence[RequestRecord]) -> Iterator[list[RequestRecord
             action = None if record.decision is None else record.decision.action
             said = (record.model, record.sent_model, record.prefix, record.stream)
             key = (action, id(attempts[0].endpoint), *said)  # the records hold the endpoints meanwhile
-            group = groups.pop(key, [])
-            group.append(record)
-            groups[key] = group
+            groups.setdefault(key, []).append(record)
         else:
             yield from groups.values()
             groups = {}

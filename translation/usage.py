@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from .json_text import Json
 
+# More is no count: floats, and with them every JavaScript client, lose its last digits.
+LARGEST = 2**53
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -96,4 +99,4 @@ def _object(value: Json) -> dict[str, Json]:
 
 
 def _count(value: Json) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST else None

@@ -100,7 +100,7 @@ def _own_lines(
     return lines, length, keep_alive, dated
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def _name_framing(name: bytes) -> bytes | None:
     """The name in lower case if it is one that is ours to write. Remembered: answers have the same few names."""
     lowered = name.lower()

@@ -543,6 +543,17 @@ async def test_it_counts_by_what_answers_have_taught(proxy: Proxy, kind: str) ->
         assert 950 < after.json()["input_tokens"] < 1010
 
 
+async def test_it_counts_on_after_an_answer_with_an_absurd_count(proxy: Proxy) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 10**400}
+    async with ScriptedBackend(json_reply({**completion(), "usage": usage})) as backend:
+        await proxy.add(backend.url)
+        assert (await send(proxy, ask())).status == 200
+        assert (await proxy.call("GET", "/internal/metrics", client="127.0.0.1")).status == 200
+        tokens = live.tallies.models["m"]
+    assert (tokens.requests, tokens.input_tokens) == (1, 5)
+    assert tokens.output_tokens < 100
+
+
 async def test_it_learns_nothing_from_failures_and_estimates(proxy: Proxy) -> None:
     silent = {name: value for name, value in completion().items() if name != "usage"}
     async with ScriptedBackend([json_reply(silent), json_reply({"error": {"message": "no"}}, 400)]) as backend:

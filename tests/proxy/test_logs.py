@@ -23,7 +23,7 @@ from olla_site.request_lines import build_line, render_json, render_text
 from olla_site.settings import env_choice, env_number
 from olla_site.startup_facts import Facts, find_unsafe, read_facts
 from proxy.finished import unsubscribe
-from proxy.record import AttemptNote, RequestRecord
+from proxy.record import AttemptNote, RequestRecord, Usage
 from proxy.request_id import current_request
 from tests.canaries import OPENAI_KEY, QUERY
 from tests.fakes import ScriptedBackend, json_reply
@@ -110,6 +110,14 @@ class TestLine:
     def test_it_takes_names_that_are_no_unicode(self):
         record = make_record(model="\udcff", path="/\udcff")
         assert "?" in read_line(record)["model"]
+
+    def test_it_is_written_whatever_is_odd_about_another(self, caplog):
+        caplog.set_level(logging.INFO, "proxy.requests")
+        absurd = make_record(usage=Usage(1, 10**400), stream=True, first_byte=0.1)
+        request_lines.note([make_record(), absurd, make_record()])
+        told = [each for each in caplog.records if each.name == "proxy.requests"]
+        assert sum(each.getMessage().count("request completed") for each in told) == 2
+        assert "the line of request r1 cannot be written" in caplog.text
 
 
 class TestFormatters:

@@ -519,12 +519,22 @@ def draw_record(draw: st.DrawFn) -> RequestRecord:
 def test_it_counts_many_at_once_as_one_by_one(records, together):
     alone, grouped = Tallies(), Tallies()
     for number, each in enumerate(records):
-        each.at = number - each.seconds
+        each.at = number / 100 - each.seconds
         alone.note(each)
     for first in range(0, len(records), together):
         grouped.note_all(records[first : first + together])
     assert show(grouped) == show(alone)
     assert grouped.all.requests == len(records)
+
+
+def test_it_counts_all_others_told_with_one_it_cannot_count(caplog):
+    absurd = record(usage=Usage(1, 10**400), stream=True)
+    tallies = Tallies()
+    tallies.note_all([record(), absurd, record(), record(outcome=Outcome.BROKEN)])
+    [pair] = tallies.pairs.values()
+    assert pair.requests == 3
+    assert tallies.all.latency.count == 2
+    assert "cannot be counted" in caplog.text
 
 
 def test_it_counts_an_alias_and_any_spelling_as_the_model_that_was_sent():

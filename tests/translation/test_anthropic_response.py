@@ -288,6 +288,7 @@ def usage(**counts):
         ([], usage(input_tokens=7, output_tokens=2), True),
         ({"prompt_tokens": 0, "completion_tokens": 0}, usage(input_tokens=7), True),
         ({"prompt_tokens": "9", "completion_tokens": True}, usage(input_tokens=7, output_tokens=2), True),
+        ({"prompt_tokens": 9, "completion_tokens": 10**400}, usage(input_tokens=9, output_tokens=2), True),
         ({"prompt_tokens": 9, "prompt_tokens_details": None}, usage(input_tokens=9, output_tokens=2), True),
     ],
 )

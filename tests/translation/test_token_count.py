@@ -196,7 +196,10 @@ def test_it_reads_a_count(answer, count):
     assert parse_count(answer) == count
 
 
-@pytest.mark.parametrize("answer", [b"x", b"{}", b'{"count":-1}', b'{"count":"5"}', b'{"tokens":5}', b"5"])
+@pytest.mark.parametrize(
+    "answer",
+    [b"x", b"{}", b'{"count":-1}', b'{"count":"5"}', b'{"tokens":5}', b"5", b'{"count":1%b}' % (b"0" * 400)],
+)
 def test_it_refuses_what_is_no_count(answer):
     with pytest.raises(TranslationError) as failure:
         parse_count(answer)
