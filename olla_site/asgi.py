@@ -28,6 +28,7 @@ from olla_site.portal.activity import activity, start_sampling
 from olla_site.portal.consumer import build_sockets
 from olla_site.portal.feed import feed
 from olla_site.static_files import build_static_app
+from proxy import finished
 from proxy.admission import identify
 from proxy.alerting import start_alerts
 from proxy.client_identity import ClientIdentity, rewrite_scope
@@ -112,7 +113,7 @@ class Doors:
             elif message["type"] == "lifespan.shutdown":
                 await stop_journal()
                 await close_door()
-                request_lines.flush()
+                finished.flush()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

@@ -235,8 +235,3 @@ def note(records: Iterable[RequestRecord]) -> None:
 def start() -> None:
     """Write a line for every request that ends from now on."""
     finished.subscribe(note)
-
-
-def flush() -> None:
-    """Write what is pending, before the process ends."""
-    finished.flush()

@@ -1,4 +1,4 @@
-"""Tallies: what became of every request, counted for the life of the process. (pure)
+"""Tallies: what became of every request, counted for the life of the process. (pure but for its log)
 
 One request is one request: it counts once in the totals and once for its model; each endpoint it was tried at
 counts an attempt. What is counted, in the words of `proxy.record.Outcome`:

@@ -17,7 +17,7 @@ from .image_size import read_image_size
 from .json_text import InvalidJsonError, Json, build_json, parse_json, text_size
 from .steps import Steps, run
 from .turns import DecodedTurn, open_turns
-from .usage import LARGEST
+from .usage import as_count
 
 BYTES_PER_TOKEN = 4.0
 TOKENS_PER_MESSAGE = 4
@@ -168,8 +168,8 @@ def parse_count(answer: bytes) -> int:
     """The number in a tokenizer's answer: `input_tokens`, `count` or the length of `tokens`; raises (502)."""
     value = _parse_object(answer)
     for name in ("input_tokens", "count"):
-        found = value.get(name)
-        if isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= LARGEST:
+        found = as_count(value.get(name))
+        if found is not None:
             return found
     tokens = value.get("tokens")
     if isinstance(tokens, list):

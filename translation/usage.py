@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .json_text import Json
 
 # More is no count: floats, and with them every JavaScript client, lose its last digits.
-LARGEST = 2**53
+_LARGEST = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ def read_usage(value: Json) -> Usage | None:
     prompt = _object(value.get("prompt_tokens_details"))
     completion = _object(value.get("completion_tokens_details"))
     return Usage(
-        prompt=_count(value.get("prompt_tokens")) or None,
-        completion=_count(value.get("completion_tokens")),
-        cached=_count(prompt.get("cached_tokens")) or 0,
-        cache_written=_count(prompt.get("cache_write_tokens")) or 0,
-        reasoning=_count(completion.get("reasoning_tokens")) or 0,
+        prompt=as_count(value.get("prompt_tokens")) or None,
+        completion=as_count(value.get("completion_tokens")),
+        cached=as_count(prompt.get("cached_tokens")) or 0,
+        cache_written=as_count(prompt.get("cache_write_tokens")) or 0,
+        reasoning=as_count(completion.get("reasoning_tokens")) or 0,
     )
 
 
@@ -98,5 +98,6 @@ def _object(value: Json) -> dict[str, Json]:
     return value if isinstance(value, dict) else {}
 
 
-def _count(value: Json) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST else None
+def as_count(value: Json) -> int | None:
+    """A number of tokens; None for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST else None

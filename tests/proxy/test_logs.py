@@ -22,6 +22,7 @@ from olla_site.log_lines import JsonFormatter, TextFormatter
 from olla_site.request_lines import build_line, render_json, render_text
 from olla_site.settings import env_choice, env_number
 from olla_site.startup_facts import Facts, find_unsafe, read_facts
+from proxy import finished
 from proxy.finished import unsubscribe
 from proxy.record import AttemptNote, RequestRecord, Usage
 from proxy.request_id import current_request
@@ -162,12 +163,12 @@ def lines(caplog):
     request_lines.start()
 
     def read() -> list[logging.LogRecord]:
-        request_lines.flush()
+        finished.flush()
         return [each for each in caplog.records if each.name == "proxy.requests"]
 
     yield read
     unsubscribe(request_lines.note)
-    request_lines.flush()
+    finished.flush()
 
 
 class TestFile:
