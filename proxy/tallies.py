@@ -1,4 +1,4 @@
-"""Tallies: what became of every request, counted for the life of the process. (pure but for its log)
+"""Tallies: what became of every request, counted for the life of the process. (pure)
 
 One request is one request: it counts once in the totals and once for its model; each endpoint it was tried at
 counts an attempt. What is counted, in the words of `proxy.record.Outcome`:
@@ -7,7 +7,7 @@ counts an attempt. What is counted, in the words of `proxy.record.Outcome`:
     success rate = successes / (successes + failures)
 
 `note_all` is called with all finished records, some at a time, and takes some microseconds for each: successes
-that are alike are counted in one go.
+that are alike are counted in one go. Records that cannot be counted are said in the log, and the rest counts.
 """
 
 from __future__ import annotations
