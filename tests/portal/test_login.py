@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from django.urls import reverse
 
 pytestmark = pytest.mark.django_db
 PAGES = ["/accounts/login/", "/admin/login/"]
+
+
+@pytest.fixture(autouse=True)
+def one_minute(monkeypatch):
+    """Every try falls into one window of the limits, however long the tests take."""
+    monkeypatch.setattr("django_ratelimit.core.time", SimpleNamespace(time=lambda: 1_700_000_000.0))
 
 
 @pytest.fixture
