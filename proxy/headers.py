@@ -26,9 +26,12 @@ HOP_BY_HOP = frozenset({
 _NOT_UPSTREAM = HOP_BY_HOP | {
     b"host", b"content-length", b"expect", b"cookie", b"origin", b"referer", b"x-csrftoken", b"x-auth-token",
     b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port",
-    b"x-real-ip", b"x-proxied-by", b"x-model", b"x-goog-api-key", b"ocp-apim-subscription-key",
-    # Guards judge the method that is sent.
-    b"x-http-method-override", b"x-http-method", b"x-method-override",
+    b"x-forwarded-server", b"x-forwarded-prefix", b"x-forwarded-path", b"x-forwarded-scheme", b"x-forwarded-ssl",
+    b"x-forwarded-protocol", b"x-real-ip", b"x-proxied-by", b"x-model", b"x-goog-api-key",
+    b"ocp-apim-subscription-key",
+    # Guards judge the method and the path that are sent.
+    b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-original-uri",
+    b"x-rewrite-url",
 }  # fmt: skip
 _NOT_UPSTREAM_STARTS = (b"sec-", b"access-control-request-", b"x-olla-")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})

@@ -86,7 +86,9 @@ def test_it_ends_hop_by_hop_headers_here(name: bytes) -> None:
         "cookie", "origin", "referer", "sec-fetch-site", "sec-ch-ua", "access-control-request-method",
         "access-control-request-headers", "x-csrftoken", "x-olla-session-id", "x-olla-operator", "x-olla-anything",
         "x-auth-token", "x-goog-api-key", "expect", "forwarded", "x-forwarded-port", "x_api_key", "content_length",
-        "x-forwarded_for", "x-http-method-override", "x-method-override",
+        "x-forwarded_for", "x-forwarded-server", "x-forwarded-prefix", "x-forwarded-path", "x-forwarded-scheme",
+        "x-forwarded-protocol", "x-forwarded-ssl", "x-http-method-override", "x-method-override",
+        "x-original-url", "x-original-uri", "x-rewrite-url",
     ],
 )  # fmt: skip
 def test_it_never_forwards_what_is_the_browsers_or_ours(name: str) -> None:
