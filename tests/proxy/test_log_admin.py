@@ -212,6 +212,8 @@ async def test_it_exports_every_row_that_is_chosen(reader: AsyncClient) -> None:
     lines = (await read_export(reader, "jsonl")).splitlines()
     told = [json.loads(line) for line in lines]
     assert [each["request_id"] for each in told] == [f"r-{number}" for number in reversed(range(2 * PAGE + 5))]
+    assert len({each["id"] for each in told}) == len(told)
+    assert all(type(each["id"]) is str for each in told)  # too large a number for jq and browsers
     assert told[-1]["time"] == "2025-06-15T16:00:00.000Z"
     assert told[-1]["attempt_notes"][0]["endpoint"] == "cpu-1"
     assert told[-1]["trace"]["strategy"] == "strict"
