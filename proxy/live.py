@@ -112,7 +112,7 @@ class Live:
 
     def count_finished(self, records: Sequence[RequestRecord]) -> None:
         """Count requests that have ended; a sink of `proxy.finished`."""
-        self._tallies.note_all(records)
+        self._tallies.note(records)
         for record in records:
             if record.prefix == ANTHROPIC:
                 self.anthropic.tokens.note(record)

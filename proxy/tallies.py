@@ -6,7 +6,7 @@ counts an attempt. What is counted, in the words of `proxy.record.Outcome`:
     requests = successes + rejected + failures + hang_ups
     success rate = successes / (successes + failures)
 
-`note_all` is called with all finished records, some at a time, and takes some microseconds for each: successes
+`Tallies.note` is called with all finished records, some at a time, and takes some microseconds for each: successes
 that are alike are counted in one go. Records that cannot be counted are said in the log, and the rest counts.
 """
 
@@ -164,11 +164,7 @@ class Tallies:
         self.chunk_gap = Buckets()
         self._spellings: dict[str, str] = {}  # case-folded name -> the name counted under
 
-    def note(self, record: RequestRecord) -> None:
-        """Count a finished request."""
-        self._note_alike([record])
-
-    def note_all(self, records: Sequence[RequestRecord]) -> None:
+    def note(self, records: Sequence[RequestRecord]) -> None:
         """Count finished requests, in the order they ended."""
         for alike in group_alike(records):
             try:

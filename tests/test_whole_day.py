@@ -53,7 +53,7 @@ class Process:
         record = build_record(number, now, dice, client=client, endpoint=endpoint, outcome=outcome)
         self.tokens.wants(f"invented-{number}", 100)
         self.tokens.note(record)
-        self.tallies.note(record)
+        self.tallies.note([record])
         self.recent.note(record, outcome is Outcome.BROKEN, now)
         self.recent.sample({endpoint.id: 1}, now)
         return record.seconds

@@ -65,7 +65,7 @@ def measure() -> list[tuple[str, float, float]]:
         whole = [make_record(at=time.time(), request_id=each.request_id) for each in records]
         told = [whole[first : first + TOLD] for first in range(0, REQUESTS, TOLD)]
         spent[NOTING].append(_spent(partial(_each, journal.note, told)))
-        spent[COUNTING].append(_spent(partial(_each, tallies.note_all, told)))
+        spent[COUNTING].append(_spent(partial(_each, tallies.note, told)))
         batches = [whole[first : first + BATCH] for first in range(0, REQUESTS, BATCH)]
         spent[WRITING].append(_spent(partial(_each, partial(write_rows, keys=keys), batches)))
         journal._buffer.clear()

@@ -520,9 +520,9 @@ def test_it_counts_many_at_once_as_one_by_one(records, together):
     alone, grouped = Tallies(), Tallies()
     for number, each in enumerate(records):
         each.at = number / 100 - each.seconds
-        alone.note(each)
+        alone.note([each])
     for first in range(0, len(records), together):
-        grouped.note_all(records[first : first + together])
+        grouped.note(records[first : first + together])
     assert show(grouped) == show(alone)
     assert grouped.all.requests == len(records)
 
@@ -530,7 +530,7 @@ def test_it_counts_many_at_once_as_one_by_one(records, together):
 def test_it_counts_all_others_told_with_one_it_cannot_count(caplog):
     absurd = record(usage=Usage(1, 10**400), stream=True)
     tallies = Tallies()
-    tallies.note_all([record(), absurd, record(), record(outcome=Outcome.BROKEN)])
+    tallies.note([record(), absurd, record(), record(outcome=Outcome.BROKEN)])
     [pair] = tallies.pairs.values()
     assert pair.requests == 3
     assert tallies.all.latency.count == 2
@@ -540,7 +540,7 @@ def test_it_counts_all_others_told_with_one_it_cannot_count(caplog):
 def test_it_counts_an_alias_and_any_spelling_as_the_model_that_was_sent():
     tallies = Tallies()
     for sent in ("m", "M", " m "):
-        tallies.note(record(model="alias", sent_model=sent))
+        tallies.note([record(model="alias", sent_model=sent)])
     assert {name: tally.requests for name, tally in tallies.models.items()} == {"m": 3}
 
 
@@ -548,9 +548,9 @@ def test_it_counts_a_model_nobody_could_answer_for_under_its_name_once_that_is_k
     tallies = Tallies()
     failed: dict[str, Any] = {"attempts": [], "answered": None, "sent_model": None, "status": 503}
     failed["outcome"] = Outcome.BACKEND_ERROR
-    tallies.note(record(**failed))
-    tallies.note(record())
-    tallies.note(record(**failed))
+    tallies.note([record(**failed)])
+    tallies.note([record()])
+    tallies.note([record(**failed)])
     assert {name: tally.requests for name, tally in tallies.models.items()} == {OTHER: 1, "m": 2}
 
 
@@ -559,7 +559,7 @@ def test_it_keeps_no_more_models_than_it_may():
     names = [f"m{number}" for number in range(MOST_MODELS + 50)]
     endpoint = make_endpoint("gpu", models=names)
     for name in names:
-        tallies.note(record(at=endpoint, model=name, sent_model=name))
+        tallies.note([record(at=endpoint, model=name, sent_model=name)])
     assert len(tallies.models) == MOST_MODELS + 1
     assert tallies.models[OTHER].requests == 50
     assert sum(tally.requests for tally in tallies.models.values()) == len(names)
@@ -568,25 +568,25 @@ def test_it_keeps_no_more_models_than_it_may():
 def test_it_counts_each_client_once_and_no_more_than_it_may():
     tallies = Tallies()
     for number in range(MOST_CLIENTS + 10):
-        tallies.note(record(client=f"10.0.{number // 256}.{number % 256}"))
-        tallies.note(record(client="10.0.0.0"))
+        tallies.note([record(client=f"10.0.{number // 256}.{number % 256}")])
+        tallies.note([record(client="10.0.0.0")])
     assert len(tallies.models["m"].clients) == MOST_CLIENTS
 
 
 def test_it_resets_failures_in_a_row_by_a_success():
     tallies = Tallies()
     for outcome in (Outcome.BROKEN, Outcome.BROKEN, Outcome.REJECTED):
-        tallies.note(record(outcome=outcome))
+        tallies.note([record(outcome=outcome)])
     [pair] = tallies.pairs.values()
     assert pair.failures_in_a_row == 2
-    tallies.note(record())
+    tallies.note([record()])
     assert (pair.failures_in_a_row, pair.failures, pair.requests) == (0, 2, 4)
 
 
 def test_it_measures_an_endpoint_from_its_own_attempt_on():
     tallies = Tallies()
     late = AttemptNote(make_endpoint("gpu", models=["m"]), 100.06, seconds=0.19, status=200)
-    tallies.note(record(attempts=[late], answered=late, queue_wait=0.05))
+    tallies.note([record(attempts=[late], answered=late, queue_wait=0.05)])
     [endpoint] = tallies.endpoints.values()
     assert endpoint.latency.total == pytest.approx(190)
     assert endpoint.first_byte.total == pytest.approx(40)
@@ -597,8 +597,8 @@ def test_it_measures_an_endpoint_from_its_own_attempt_on():
 
 def test_it_tells_the_gap_between_chunks_of_streams():
     tallies = Tallies()
-    tallies.note(record(stream=True, response_chunks=16))
-    tallies.note(record(stream=False, response_chunks=16))
+    tallies.note([record(stream=True, response_chunks=16)])
+    tallies.note([record(stream=False, response_chunks=16)])
     assert (tallies.chunk_gap.count, tallies.streams) == (1, 1)
     assert tallies.chunk_gap.total == pytest.approx(0.15 / 15)
 
@@ -607,7 +607,7 @@ def test_it_forgets_endpoints_that_are_gone_only_when_there_are_many(monkeypatch
     monkeypatch.setattr("proxy.tallies.MOST_ENDPOINTS", 2)
     tallies = Tallies()
     for number in range(3):
-        tallies.note(record(at=make_endpoint("gpu", models=["m"], id=number)))
+        tallies.note([record(at=make_endpoint("gpu", models=["m"], id=number))])
         tallies.retain({number})
     assert set(tallies.endpoints) == {2}
     assert {key[1] for key in tallies.pairs} == {2}
@@ -621,13 +621,12 @@ def test_it_takes_no_more_memory_for_more_requests(long_form):
     def load(count: int) -> tuple[int, ...]:
         for _ in range(count):
             name = f"m{dice.randrange(80)}"
-            tallies.note(
-                record(
-                    at=dice.choice(endpoints), model=name, sent_model=name, client=f"10.0.0.{dice.randrange(250)}",
-                    seconds=10 ** dice.uniform(-3, 3), outcome=dice.choice(list(Outcome)), status=200,
-                    error_code=f"code{dice.randrange(500)}",
-                )
+            one = record(
+                at=dice.choice(endpoints), model=name, sent_model=name, client=f"10.0.0.{dice.randrange(250)}",
+                seconds=10 ** dice.uniform(-3, 3), outcome=dice.choice(list(Outcome)), status=200,
+                error_code=f"code{dice.randrange(500)}",
             )  # fmt: skip
+            tallies.note([one])
         sketches = [tally.latency for tally in (*tallies.models.values(), *tallies.endpoints.values())]
         return (
             len(tallies.models),
@@ -656,10 +655,11 @@ async def test_it_is_read_in_a_thread_while_it_counts(long_form):
         while not done.is_set():
             endpoint = dice.choice(endpoints)
             name, code = f"m{endpoint.id}", f"c{dice.randrange(50)}"
-            picture.tallies.note(
-                record(at=endpoint, model=name, sent_model=name, seconds=dice.random(), error_code=code,
-                       outcome=dice.choice(list(Outcome)))
+            one = record(
+                at=endpoint, model=name, sent_model=name, seconds=dice.random(), error_code=code,
+                outcome=dice.choice(list(Outcome)),
             )  # fmt: skip
+            picture.tallies.note([one])
 
     counting = threading.Thread(target=count)
     counting.start()
