@@ -9,6 +9,7 @@ import logging
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,6 +37,12 @@ def quiet(settings: Any, frozen_heap: None) -> Iterator[None]:
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+async def one_thread() -> None:
+    """Names are looked up in one thread: how many a pool has by a certain round is a matter of luck."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
 
 
 @pytest.fixture
