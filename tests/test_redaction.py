@@ -326,6 +326,7 @@ def test_it_logs_no_secret_of_a_request(outspoken_server, path, model):
         headers={**HEADERS, **(OPERATOR if model == "operator" else {}), "X-Request-ID": request_id},
         content=json.dumps({"model": model, "messages": []}),
         trust_env=False,
+        timeout=60,
     )
 
     assert answer.status_code < 600
@@ -340,7 +341,7 @@ def test_it_logs_no_secret_of_a_request(outspoken_server, path, model):
 
 def test_it_logs_no_secret_of_a_refused_host(outspoken_server):
     headers = {**HEADERS, "Host": f"user:{canaries.PASSWORD}@evil.example"}
-    answer = httpx.get(f"{outspoken_server.url}/?{SECRET_QUERY}", headers=headers, trust_env=False)
+    answer = httpx.get(f"{outspoken_server.url}/?{SECRET_QUERY}", headers=headers, trust_env=False, timeout=60)
 
     assert answer.status_code == 400
     assert find_canary(outspoken_server.output()) is None

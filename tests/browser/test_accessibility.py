@@ -53,7 +53,7 @@ async def places(browser: Browser, server: LiveServer, state: Any) -> dict[str, 
     """A fleet, rules and a log to look at; what the addresses above leave open."""
     await fill_fleet(server, fleet([*THREE, *crowd(9)]))
     await fill_rules(server)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         await client.post(f"{server.url}/olla/openai/v1/chat/completions", json={"model": "none", "messages": []})
     async with open_page(browser, server, state=state) as page:
         await page.goto(f"{server.url}/requests/")

@@ -52,7 +52,7 @@ class World:
 
     async def chat(self) -> httpx.Response:
         body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             return await client.post(f"{self.server.url}/olla/openai/v1/chat/completions", json=body, timeout=30)
 
 

@@ -72,7 +72,7 @@ async def assert_logged_live(page: Page, server: LiveServer) -> None:
     """A request that found the backend dead stands in the log that somebody has open, without a reload."""
     await page.goto(f"{server.url}/requests/")
     await page.evaluate("window.samePage = true")
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         body = {"model": "llama3:8b", "messages": []}
         answer = await client.post(f"{server.url}/olla/openai/v1/chat/completions", json=body, timeout=30)
     assert answer.status_code in {502, 503}

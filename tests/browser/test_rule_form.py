@@ -54,7 +54,7 @@ async def test_it_shows_the_fields_of_the_action_and_stores_a_rule_that_acts(bro
 
 async def assert_refused(page, server: LiveServer) -> None:
     """Register a backend (rules are asked once there is one) and send a request of the blue team."""
-    async with ScriptedBackend() as backend, httpx.AsyncClient() as client:
+    async with ScriptedBackend() as backend, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         await page.goto(f"{server.url}/admin/endpoints/endpoint/add/")
         await page.locator("#id_name").fill("gpu-1")
         await page.locator("#id_url").fill(backend.url)

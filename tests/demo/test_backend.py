@@ -40,7 +40,7 @@ async def backend():
 
 @pytest.fixture
 async def client(backend):
-    async with httpx.AsyncClient(base_url=backend.url, trust_env=False) as opened:
+    async with httpx.AsyncClient(base_url=backend.url, trust_env=False, timeout=60) as opened:
         yield opened
 
 
@@ -291,13 +291,13 @@ async def test_it_names_an_unknown_model_as_openai_does(client):
 
 
 async def test_it_serves_no_ollama_paths_as_openai():
-    async with DemoBackend(kind="openai") as backend, httpx.AsyncClient(trust_env=False) as client:
+    async with DemoBackend(kind="openai") as backend, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         assert (await client.get(f"{backend.url}/api/tags")).status_code == 404
         assert (await client.get(f"{backend.url}/health")).status_code == 200
 
 
 async def test_it_stops_generating_when_the_client_leaves():
-    async with DemoBackend(delay=0.05) as backend, httpx.AsyncClient(trust_env=False) as client:
+    async with DemoBackend(delay=0.05) as backend, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         messages = [{"role": "user", "content": "count to 1000"}]
         body = {"model": "demo-llama:8b", "stream": True, "messages": messages}
         async with client.stream("POST", f"{backend.url}/v1/chat/completions", json=body) as answer:

@@ -19,10 +19,10 @@ def child():
 
 def test_it_runs_a_backend_until_it_is_stopped(child):
     url = child.wait_for_url()
-    assert httpx.get(f"{url}/api/version", trust_env=False).json() == {"version": "0.0.0-demo"}
+    assert httpx.get(f"{url}/api/version", trust_env=False, timeout=60).json() == {"version": "0.0.0-demo"}
     child.stop()
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{url}/api/version", trust_env=False)
+        httpx.get(f"{url}/api/version", trust_env=False, timeout=60)
 
 
 def test_it_says_when_a_backend_does_not_start(capfd):

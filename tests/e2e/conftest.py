@@ -68,7 +68,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def list_models(url: str) -> set[str]:
     """The models the server lists."""
-    answer = httpx.get(f"{url}/olla/proxy/v1/models", trust_env=False)
+    answer = httpx.get(f"{url}/olla/proxy/v1/models", trust_env=False, timeout=60)
     return {each["id"] for each in answer.json()["data"]}
 
 

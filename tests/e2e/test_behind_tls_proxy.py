@@ -159,7 +159,7 @@ def test_it_refuses_a_form_whose_referer_is_another_site(server, browser):
 def test_it_judges_both_host_names(server, path, host, forwarded):
     told = {"Host": host, "X-Forwarded-Host": forwarded, "X-Forwarded-For": "198.51.100.7"}
 
-    answer = httpx.get(server.url + path, headers=told, trust_env=False)
+    answer = httpx.get(server.url + path, headers=told, trust_env=False, timeout=60)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_host")
 
@@ -167,6 +167,6 @@ def test_it_judges_both_host_names(server, path, host, forwarded):
 def test_it_takes_nobody_elses_word_for_https():
     with LiveServer(env={"OLLA_HTTPS": "1"}) as server:
         told = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "127.0.0.1"}
-        answer = httpx.get(f"{server.url}/accounts/login/", headers=told, trust_env=False)
+        answer = httpx.get(f"{server.url}/accounts/login/", headers=told, trust_env=False, timeout=60)
 
     assert "Strict-Transport-Security" not in answer.headers

@@ -123,11 +123,11 @@ def test_it_gives_claude_code_the_right_address_and_models(site: Site, tmp_path:
 def test_it_gives_open_webui_addresses_that_list_models(site: Site, tmp_path: Path) -> None:
     script = f"set -ea\n{snippet(site, 'open-webui', OLLAMA_MODEL).code}\n{sys.executable} -c '{DUMP}'"
     read: dict[str, str] = json.loads(run(tmp_path, "bash", "-c", script))
-    tags = httpx.get(f"{read['OLLAMA_BASE_URL']}/api/tags", trust_env=False).json()["models"]
+    tags = httpx.get(f"{read['OLLAMA_BASE_URL']}/api/tags", trust_env=False, timeout=60).json()["models"]
     assert OLLAMA_MODEL in {each["name"] for each in tags}
     key = {"Authorization": f"Bearer {read['OPENAI_API_KEY']}"}
-    listed = httpx.get(f"{read['OPENAI_API_BASE_URL']}/models", headers=key, trust_env=False).json()["data"]
-    assert {OLLAMA_MODEL, OPENAI_MODEL} <= {each["id"] for each in listed}
+    listed = httpx.get(f"{read['OPENAI_API_BASE_URL']}/models", headers=key, trust_env=False, timeout=60)
+    assert {OLLAMA_MODEL, OPENAI_MODEL} <= {each["id"] for each in listed.json()["data"]}
 
 
 def ask_as_configured(base: str, key: str, model: str) -> httpx.Response:

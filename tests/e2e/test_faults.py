@@ -22,6 +22,8 @@ from tests.e2e.seed import seed_database
 from tests.live import ROOT, LiveServer, steady_port
 
 MODEL = "demo-mini:1b"
+# A probe that a busy machine delays must put no endpoint out of reach.
+PATIENT = {"check_interval": 11.0, "check_timeout": 10.0}
 
 
 class BackendProcess:
@@ -69,7 +71,8 @@ def fleet(tmp_path: Path, count: int = 2, **options: Any) -> Iterator[tuple[Live
     data_dir = tmp_path / "data"
     backends = [BackendProcess(f"gpu-{number}", data_dir, **options).start() for number in range(count)]
     rows = [
-        {"name": each.name, "url": each.url, "kind": "openai-compatible", "models": [MODEL]} for each in backends
+        {"name": each.name, "url": each.url, "kind": "openai-compatible", "models": [MODEL], "columns": PATIENT}
+        for each in backends
     ]
     seed_database(data_dir, rows)
     try:
@@ -145,7 +148,8 @@ def test_it_loses_no_request_that_had_received_nothing_when_a_backend_is_killed(
 
         def answered_by_victim() -> bool:
             asked.append(httpx.post(
-                f"{server.url}/olla/openai/v1/embeddings", json={"model": MODEL, "input": "x"}, trust_env=False
+                f"{server.url}/olla/openai/v1/embeddings", json={"model": MODEL, "input": "x"},
+                trust_env=False, timeout=60,
             ).headers["x-olla-endpoint"])  # fmt: skip
             return asked[-1] == victim.name
 
@@ -161,7 +165,8 @@ def _status(tmp_path: Path, name: str) -> str:
 
 def _works(url: str) -> bool:
     body = {"model": MODEL, "input": "x"}
-    return httpx.post(f"{url}/olla/openai/v1/embeddings", json=body, trust_env=False).status_code == 200
+    answer = httpx.post(f"{url}/olla/openai/v1/embeddings", json=body, trust_env=False, timeout=60)
+    return answer.status_code == 200
 
 
 def test_it_goes_on_while_the_database_is_locked_and_recovers(tmp_path: Path, long_form: bool) -> None:
@@ -210,7 +215,7 @@ def test_it_goes_on_while_the_database_is_garbage_and_recovers(tmp_path: Path) -
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", ""])
 def test_it_refuses_foreign_hosts_at_both_doors(site: Site, host: str) -> None:
     for path in ("/olla/models", "/admin/login/", "/internal/health"):
-        answer = httpx.get(site.url + path, headers={"Host": host}, trust_env=False)
+        answer = httpx.get(site.url + path, headers={"Host": host}, trust_env=False, timeout=60)
         assert (answer.status_code, answer.json()["error"]["code"]) in {
             (400, "invalid_host"), (400, "invalid_request"),
         }  # fmt: skip

@@ -163,6 +163,7 @@ def make_rows(good: str, bad: str) -> list[dict[str, Any]]:
             "backend_type": "openai-compatible",
             "forward_client_auth": "on",
             "check_interval": 1.0,
+            "check_timeout": 10.0,  # a probe that a busy machine delays must put no endpoint out of reach
             "retry_statuses": "",
             **columns,
         }

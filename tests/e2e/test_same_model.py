@@ -64,6 +64,11 @@ class Fleet:
         url = f"{self.server.url}/olla/{prefix}/v1/chat/completions"
         return httpx.post(url, json={"model": model, "messages": []}, trust_env=False, timeout=60)
 
+    def chats(self, kind: str) -> list[str]:
+        """The models of the chat completions a server was sent; the prober's requests come at any time."""
+        requests = self.backends[kind].backend.requests
+        return [each.json()["model"] for each in requests if each.path == "/v1/chat/completions"]
+
     def models(self, endpoint: str, query: str = "") -> dict[str, dict[str, Any]]:
         """What an endpoint has, by id."""
         url = f"{self.server.url}/olla/models?endpoint={endpoint}&{query}"
@@ -112,11 +117,11 @@ def test_it_is_one_entry_with_the_name_each_server_gives_it(fleet: Fleet) -> Non
 @pytest.mark.parametrize("kind", list(NATIVES))
 def test_any_name_reaches_each_server_under_its_own(fleet: Fleet, kind: str, asked: str) -> None:
     prefix = {"lm-studio": "lmstudio"}.get(kind, kind)
+    before = fleet.chats(kind)
     answer = fleet.chat(prefix, asked)
     assert (answer.status_code, answer.headers["x-olla-endpoint"]) == (200, f"gpu-{kind}")
     assert answer.headers["x-olla-model"] == asked
-    sent = fleet.backends[kind].backend.requests[-1]
-    assert (sent.path, sent.json()["model"]) == ("/v1/chat/completions", NATIVES[kind])
+    assert fleet.chats(kind) == [*before, NATIVES[kind]]
 
 
 def test_any_name_reaches_all_of_them(fleet: Fleet) -> None:

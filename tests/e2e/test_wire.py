@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -100,20 +100,29 @@ async def test_it_starts_256_streams_to_one_backend_at_once(server: LiveServer, 
         await asyncio.gather(*clients)
 
 
-ENDS = {
-    "fin": lambda data: Cut([data, 0.1]),
-    "rst": lambda data: Cut([data, 0.1], rst=True),
-    "garbage": lambda data: Cut([data, 0.1, b"no chunk at all\r\n", 0.1]),
+# What is sent, then what comes after `begun`: the client has the head of its answer.
+ENDS: dict[str, Callable[[bytes, asyncio.Event], Cut]] = {
+    "fin": lambda data, begun: Cut([data, begun]),
+    "rst": lambda data, begun: Cut([data, begun], rst=True),
+    "garbage": lambda data, begun: Cut([data, begun, b"no chunk at all\r\n", 0.1]),
 }
+
+
+async def read_to(wire: Wire, begun: asyncio.Event) -> None:
+    """Read head and body to their end, which comes once the head is there."""
+    await wire.read_head()
+    begun.set()
+    await wire.read_until(1 << 60)
 
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_it_ends_a_broken_event_stream_by_an_error_and_a_proper_end(
     server: LiveServer, port: int, end: str
 ) -> None:
-    script = ENDS[end](HEAD % b"text/event-stream" + chunk(FIRST))
+    begun = asyncio.Event()
+    script = ENDS[end](HEAD % b"text/event-stream" + chunk(FIRST), begun)
     async with backend_of(server, port, script), asking(server, CHAT, FIELDS) as wire:
-        await wire.read()
+        await read_to(wire, begun)
         assert (wire.status, wire.finished) == (200, True)
         assert wire.body.startswith(FIRST)
         event = json.loads(wire.body.removeprefix(FIRST).removeprefix(b"data: "))
@@ -136,9 +145,10 @@ async def assert_next_works(wire: Wire) -> None:
 async def test_it_ends_a_broken_line_stream_by_an_error_and_a_proper_end(
     server: LiveServer, port: int, end: str
 ) -> None:
-    script = ENDS[end](HEAD % b"application/x-ndjson" + chunk(b'{"a": 1}\n{"b'))
-    async with backend_of(server, port, script):
-        wire = await ask(server, CHAT, FIELDS)
+    begun = asyncio.Event()
+    script = ENDS[end](HEAD % b"application/x-ndjson" + chunk(b'{"a": 1}\n{"b'), begun)
+    async with backend_of(server, port, script), asking(server, CHAT, FIELDS) as wire:
+        await read_to(wire, begun)
         assert (wire.status, wire.finished) == (200, True)
         assert wire.body.startswith(b'{"a": 1}\n{"b\n')
         assert "broke off" in json.loads(wire.body.splitlines()[-1])["error"]
@@ -152,10 +162,10 @@ async def test_it_cuts_the_connection_of_any_other_broken_body(
     server: LiveServer, port: int, length: int, end: str
 ) -> None:
     head = HEAD % b"audio/wav" if not length else b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
-    data = b"x" * 1000
-    script = ENDS[end](head + (data if length else chunk(data)))
+    data, begun = b"x" * 1000, asyncio.Event()
+    script = ENDS[end](head + (data if length else chunk(data)), begun)
     async with backend_of(server, port, script), asking(server, CHAT, FIELDS) as wire:
-        await wire.read()
+        await read_to(wire, begun)
         assert (wire.status, wire.finished) == (200, False)
         assert data.startswith(wire.body)
         assert await wire.at_end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,14 @@ from proxy.record import RequestRecord
 from proxy.upstream import close_door, door
 from tests.fakes import come_true
 from tests.translation.grammar import read_stream
+
+
+@pytest.fixture
+def still_clock(monkeypatch: pytest.MonkeyPatch) -> float:
+    """The wall clock stands still: what is counted by its minutes and seconds falls into one of each."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    return now
 
 
 @dataclass

@@ -19,8 +19,8 @@ BODY = {"model": "m", "messages": []}
 
 
 @pytest.fixture
-def limits(settings):
-    """Limits by their names in the settings; all off before."""
+def limits(settings, still_clock):
+    """Limits by their names in the settings; all off before. They are counted within one minute and second."""
 
     def set_limits(**values: int) -> None:
         for name, value in values.items():

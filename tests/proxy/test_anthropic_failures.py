@@ -488,7 +488,7 @@ async def test_it_never_pings_inside_a_native_event_nor_a_compressed_stream(prox
 
 async def test_it_still_heeds_the_idle_limit_while_it_pings(proxy: Proxy) -> None:
     async with ScriptedBackend(begun(native=False)) as backend:
-        endpoint = await proxy.add(backend.url, idle_timeout=2)
+        endpoint = await proxy.add(backend.url, idle_timeout=4)
         with override_settings(OLLA_TRANSLATORS_ANTHROPIC_PING_INTERVAL=0.2):
             answer = await send(proxy, ask(stream=True))
         stream = read_stream(answer.body)

@@ -185,6 +185,7 @@ def counters() -> Any:
 
 
 @pytest.mark.parametrize("path", [CHAT, "/olla/anthropic/v1/messages", "/olla/ollama/api/pull", "/olla/models"])
+@pytest.mark.usefixtures("still_clock")
 async def test_it_moves_no_counter(proxy, settings, path):
     settings.OLLA_STICKY_SESSIONS = "1"
     settings.OLLA_PER_IP_REQUESTS_PER_MINUTE = settings.OLLA_BURST_SIZE = "50"
@@ -203,6 +204,7 @@ async def test_it_moves_no_counter(proxy, settings, path):
         assert len(backend.requests) == 1
 
 
+@pytest.mark.usefixtures("still_clock")
 async def test_it_says_when_a_client_has_used_its_share_up(proxy, settings):
     settings.OLLA_PER_IP_REQUESTS_PER_MINUTE = "1"
     await proxy.add("http://127.0.0.1:9", "one", status="offline")

@@ -236,7 +236,7 @@ FAULTS = [
           lambda _: refused_with("upstream_invalid", elsewhere=True)),
     Fault("silent after the head", lambda kind: Raw(kind.raw()),
           lambda _: refused_with("upstream_timeout", elsewhere=False), LIMIT),
-    Fault("slow drip", lambda kind: kind.reply(chunks=_slowly(kind.body, 0.12, 5)), lambda _: Seen(), 0.6),
+    Fault("slow drip", lambda kind: kind.reply(chunks=_slowly(kind.body, 0.45, 5)), lambda _: Seen(), 2),
     Fault("stalls inside", lambda kind: Raw(kind.raw(_HALF_EVENT(kind))),
           lambda kind: broken(kind, "upstream_timeout", elsewhere=False), LIMIT),
     Fault("cut between events", lambda kind: _until(kind, kind.parts[0]), broken),

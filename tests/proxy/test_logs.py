@@ -283,9 +283,13 @@ def test_it_writes_one_json_line_for_each_request_and_the_same_into_the_file(tmp
             ("POST", "/olla/nonsense/x"), ("GET", "/olla/openai/v1/models"),
         ]):  # fmt: skip
             httpx.request(
-                method, server.url + target, headers={"X-Request-ID": f"id-{number}"}, json={"model": "m"}
-            )
+                method, server.url + target, headers={"X-Request-ID": f"id-{number}"}, json={"model": "m"},
+                trust_env=False, timeout=60,
+            )  # fmt: skip
         lines = wait_for_lines(server, 5)
+        deadline = time.monotonic() + 15
+        while path.read_text().count("\n") < 5 and time.monotonic() < deadline:  # it comes after the console
+            time.sleep(0.05)
         text = path.read_text()
     assert Counter(each.get("request_id") for each in lines) == {f"id-{number}": 1 for number in range(5)}
     by_id = {each["request_id"]: each for each in lines}
@@ -301,8 +305,9 @@ def server_lines(text: str) -> list[str]:
 def test_it_writes_readable_lines_by_default_and_both_kinds_when_asked():
     with LiveServer(env={"OLLA_ACCESS_LOG": "all"}) as server:
         httpx.post(
-            f"{server.url}/olla/openai/v1/embeddings", headers={"X-Request-ID": "mine"}, json={"model": "m"}
-        )
+            f"{server.url}/olla/openai/v1/embeddings", headers={"X-Request-ID": "mine"}, json={"model": "m"},
+            trust_env=False, timeout=60,
+        )  # fmt: skip
         deadline = time.monotonic() + 15
         while server.output().count("mine") < 2 and time.monotonic() < deadline:
             time.sleep(0.05)

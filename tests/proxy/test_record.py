@@ -136,6 +136,7 @@ async def test_it_tells_what_was_refused(
     assert record.response_bytes == len(answer.body)
 
 
+@pytest.mark.usefixtures("still_clock")
 async def test_it_tells_requests_over_the_rate_and_of_endpoints_that_are_down(
     proxy: Proxy, records: list[RequestRecord], settings: Any
 ) -> None:

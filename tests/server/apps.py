@@ -195,6 +195,21 @@ async def _held(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await respond(send, b"done")
 
 
+_told = asyncio.Event()
+
+
+async def _held_until_told(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Keeps its request's body in the budget until `/let-go` is asked for."""
+    await receive()
+    await _told.wait()
+    await respond(send, b"done")
+
+
+async def _let_go(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    _told.set()
+    await respond(send, b"done")
+
+
 async def _status(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await respond(send, b"body", status=int(_number(scope, "code", 200)), headers=[(b"X-Mixed-Case", b"Kept")])
 
@@ -216,5 +231,7 @@ _HANDLERS = {
     "/waits": _waits,
     "/waits-streaming": _waits_streaming,
     "/held": _held,
+    "/held-until-told": _held_until_told,
+    "/let-go": _let_go,
     "/status": _status,
 }

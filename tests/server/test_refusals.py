@@ -69,7 +69,8 @@ def test_it_answers_400_to_what_could_be_misread(server: LiveServer, name: str) 
     with RawClient(server) as client:
         client.send(BAD_HEADS[name])
         assert_refused(client.read_answer(), 400, "invalid_request")
-        client.socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # a moment later the server has reset the connection
+            client.socket.shutdown(socket.SHUT_WR)
         assert client.at_end()
 
 
@@ -175,7 +176,7 @@ def test_it_times_out_stalled_bodies(server: LiveServer, framing: bytes) -> None
 
 
 def test_it_refuses_uploads_beyond_the_budget_while_small_requests_go_on(server: LiveServer) -> None:
-    whole = POST.replace(b"/x", b"/held?pause=2") + b"Content-Length: 1900000\r\n\r\n" + b"x" * 1_900_000
+    whole = POST.replace(b"/x", b"/held-until-told") + b"Content-Length: 1900000\r\n\r\n" + b"x" * 1_900_000
     with RawClient(server) as first, RawClient(server) as second, RawClient(server) as third:
         first.send(whole)
         second.send(whole)
@@ -187,6 +188,8 @@ def test_it_refuses_uploads_beyond_the_budget_while_small_requests_go_on(server:
         with RawClient(server) as small:
             small.send(POST + b"Content-Length: 5\r\n\r\nhello")
             assert small.read_answer().json()["body"] == "hello"
+            small.send(b"GET /let-go HTTP/1.1\r\n" + HOST + b"\r\n")
+            assert small.read_answer().body == b"done"
         assert first.read_answer().body == second.read_answer().body == b"done"
 
 
