@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import re
+import sys
 import time
+import traceback
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +36,18 @@ def unit() -> float:
     return time.process_time() - began
 
 
+def wait_for_quiet() -> None:
+    """Until no thread of this process is at work: what an earlier test left running would count as the page's."""
+    deadline = time.monotonic() + 60
+    while True:
+        began = time.process_time()
+        time.sleep(0.1)
+        if time.process_time() - began < 0.01:
+            return
+        stacks = ["".join(traceback.format_stack(frame, 6)) for frame in sys._current_frames().values()]
+        assert time.monotonic() < deadline, "\n\n".join(["never quiet", *stacks])
+
+
 def get(client: Client, address: str) -> tuple[float, bytes]:
     began = time.process_time()
     response = client.get(address, headers={"Accept-Encoding": "gzip"})
@@ -55,9 +69,10 @@ def weigh_file(name: str) -> int:
 @pytest.mark.usefixtures("frozen_heap")
 def test_it_draws_every_page_of_a_large_fleet_quickly_and_lightly(admin_client):
     fill(crowd(200, 10), "a team's own rule", 60)
-    queries, slow, heavy = {}, {}, {}
+    queries, slow, heavy = {}, {}, {}  # by pattern
     for pattern, address in every_address(admin_client):
         for _ in range(12):  # what is compiled and counted once, and what else runs, may spoil a look
+            wait_for_quiet()
             before = unit()
             with CaptureQueriesContext(connection) as seen:
                 took, page = get(admin_client, address)
@@ -65,8 +80,10 @@ def test_it_draws_every_page_of_a_large_fleet_quickly_and_lightly(admin_client):
             limit = PROMISED * max(1.0, before / UNIT, unit() / UNIT)
             if took < limit and len(seen) == PAGES[pattern]:
                 break
-        queries[pattern], slow[pattern], heavy[pattern] = len(seen), took > limit, weigh(page)
+        queries[pattern], heavy[pattern] = len(seen), weigh(page)
+        if took > limit:
+            slow[pattern] = f"{took:.3f} s, where {limit:.3f} s are promised"
 
-    assert [pattern for pattern, is_slow in slow.items() if is_slow] == []
+    assert slow == {}
     assert {pattern: size for pattern, size in heavy.items() if size > HEAVIEST} == {}
     assert queries == PAGES
