@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from endpoints import loading
+from endpoints.snapshot import Snapshot
 from olla_site.portal.activity import activity
 from olla_site.portal.broadcast import Broadcast
 from olla_site.portal.picture import Picture, differences, take_picture
@@ -29,6 +31,7 @@ class Feed(Broadcast):
         super().__init__()
         self._lock = threading.Lock()
         self._picture: Picture | None = None
+        self._snapshot: Snapshot | None = None  # what it was drawn from, or one before
         self._taken = 0.0
         self._step = 0
 
@@ -38,11 +41,10 @@ class Feed(Broadcast):
         Pages that poll share one picture a second.
         """
         with self._lock:
-            # While pages listen, the picture is the one the next differences are told against: it must stay.
-            old = not self._listeners and time.monotonic() - self._taken > FRESH
-            if self._picture is None or old:
-                self._picture, self._taken = take_picture(), time.monotonic()
             picture = self._picture
+            # While pages listen, the picture is the one the next differences are told against: it must stay.
+            if picture is None or (not self._listeners and self._is_old()):
+                picture = self._take()
             message = {
                 "shape": picture.shape,
                 "summary": msgspec.to_builtins(picture.summary),
@@ -54,8 +56,7 @@ class Feed(Broadcast):
     def difference(self) -> str:
         """What is new since the last look, as JSON; empty when nothing is."""
         with self._lock:
-            picture = take_picture()
-            before, self._picture, self._taken = self._picture, picture, time.monotonic()
+            before, picture = self._picture, self._take()
             message: dict[str, Any] = {"shape": picture.shape} if before is None else compare(before, picture)
             step = int(time.time() // STEP)
             if step != self._step:
@@ -64,6 +65,15 @@ class Feed(Broadcast):
             if not message:
                 return ""
         return msgspec.json.encode(message).decode()
+
+    def _is_old(self) -> bool:
+        """Whether a page that was drawn this moment may know more."""
+        return loading.current() is not self._snapshot or time.monotonic() - self._taken > FRESH
+
+    def _take(self) -> Picture:
+        self._snapshot = loading.current()
+        self._picture, self._taken = take_picture(), time.monotonic()
+        return self._picture
 
 
 def compare(before: Picture, after: Picture) -> dict[str, Any]:

@@ -28,15 +28,20 @@ class LogFeed(Broadcast):
     def __init__(self) -> None:
         super().__init__()
         self._told: set[int] = set()
+        self._looked = time.time()
 
     def full_message(self) -> str:
         """Nothing yet."""
+        if not self.listeners:
+            self._looked = time.time()  # what was before is asked for by the page
         return '{"log":""}'
 
     def difference(self) -> str:
-        """The rows of the last moments nobody was told of: one query."""
-        since = key_at(time.time() - LATE)
+        """The rows since a little before the last look nobody was told of: one query."""
+        now = time.time()
+        since = key_at(min(now, self._looked) - LATE)
         rows = fetch(RequestLog.objects.filter(id__gt=since), Cursor(), MOST_ROWS)
+        self._looked = now
         fresh = [row for row in rows if row.pk not in self._told]
         self._told = {row.pk for row in rows}
         if not fresh:

@@ -104,14 +104,16 @@ const tries = {
   }),
   async windowName() { return document.referrer.includes("csrf") ? document.referrer : Promise.reject(new Error("clean")); },
 };
-const within = (promise) => Promise.race([
+// What nothing but the sandbox holds back (test_hostile_backend.py) has the time that a busy machine takes.
+const sure = new Set(["fetch", "xhr", "postWithToken", "readCookies", "storage", "database", "cache"]);
+const within = (name, promise) => Promise.race([
   promise,
-  new Promise((_, failed) => setTimeout(() => failed(new Error("no answer")), 3000)),
+  new Promise((_, failed) => setTimeout(() => failed(new Error("no answer")), sure.has(name) ? 30000 : 3000)),
 ]);
 (async () => {
   for (const [name, attempt] of Object.entries(tries)) {
     try {
-      await report(`got:${name}:${await within(attempt())}`);
+      await report(`got:${name}:${await within(name, attempt())}`);
     } catch (error) {
       await report(`no:${name}:${error.name} ${error.message}`);
     }

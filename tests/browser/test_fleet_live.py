@@ -142,6 +142,24 @@ async def test_it_drains_and_resumes_from_the_row(browser, server, state):
         await expect(page.locator(".toasts .notice").last).to_contain_text("alpha: active")
 
 
+async def test_it_keeps_the_keyboards_place_when_rows_are_replaced(browser, server, state):
+    await fill_fleet(server, [dict(row, health=dict(row["health"])) for row in FEW])
+    async with open_page(browser, server, state=state) as page:
+        await page.goto(f"{server.url}/")
+        await is_live(page)
+        await page.evaluate("window.samePage = true")
+        await page.get_by_label("Choose beta").focus()
+        await page.keyboard.press("Space")
+        for number, after in enumerate(["Choose beta", "Actions for gamma"]):
+            row = {"name": f"late-{number}", "url": f"http://10.0.1.{number}:8000", "backend_type": "vllm"}
+            run_in_django(server.data_dir, MAKE, row=row)
+            await expect(page.locator("#fleet tr", has_text=row["name"])).to_be_visible(timeout=LOOSE)
+            await expect(page.get_by_label(after)).to_be_focused()
+            await expect(page.locator("#bulk")).to_contain_text("1 chosen")
+            await page.get_by_label("Actions for gamma").focus()
+        assert await page.evaluate("window.samePage")
+
+
 async def test_it_searches_filters_and_orders_and_keeps_it_in_the_address(browser, server, state):
     await fill_fleet(server, [dict(row, health=dict(row["health"])) for row in FEW])
     async with open_page(browser, server, state=state) as page:

@@ -159,7 +159,7 @@ async def open_attack(site: HostileSite, context: BrowserContext, name: str) -> 
     await admin.goto(f"{site.url}/admin/")
     async with context.expect_page():
         await admin.evaluate(f"void window.open('/olla/proxy/attack/{name}')")
-    await wait_for(lambda: "done" in site.reports()[start:], within=60)
+    await wait_for(lambda: "done" in site.reports()[start:], within=300)
     told = [unquote(report).split(":", 2) for report in site.reports()[start:] if report != "done"]
     return admin, {what: f"{result}:{detail}" for result, what, detail in told}
 

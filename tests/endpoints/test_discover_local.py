@@ -116,8 +116,8 @@ async def test_it_says_that_nothing_was_found():
 async def test_it_does_not_wait_for_a_silent_server():
     async with ScriptedBackend(Silence()) as silent, ScriptedBackend(VLLM) as vllm:
         began = time.monotonic()
-        found = await find_servers([silent.port, vllm.port], seconds=1.5)
-        assert time.monotonic() - began < 15
+        found = await find_servers([silent.port, vllm.port], seconds=5)
+        assert time.monotonic() - began < 30
     assert [(server.port, server.kind) for server in found] == [(vllm.port, "vllm")]
 
 

@@ -170,12 +170,11 @@ async def test_it_does_not_probe_disabled_endpoints():
 
 @loop_test
 async def test_it_survives_a_locked_database(caplog, monkeypatch):
-    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.05)
     path = connection.settings_dict["NAME"]
     async with ScriptedBackend(vllm("m")) as backend, probing():
         await make(backend.url)
         await eventually(lambda: names() == {"m"})
-        caplog.clear()  # with so short a patience, the writing of the endpoint may have been in its way
+        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.05)  # not sooner: `make` waits too
         with closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as holder:
             holder.execute("BEGIN EXCLUSIVE")
             async with asyncio.timeout(DEADLINE):

@@ -160,6 +160,7 @@ async def test_it_counts_the_handshake_against_the_connect_limit():
 
     async with ScriptedBackend(script) as backend, open_transport() as transport:
         target = Target(Origin("https", "127.0.0.1", backend.port))
+        await transport._dialer._context(target.tls)  # reading the system's authorities takes its time, once
         assert await failure_of(transport, target, 1.0) is NotConnectedReason.TIMEOUT
         await backend.wait_closed(1)
 

@@ -13,7 +13,7 @@ import pytest
 from endpoints.addressing import Origin
 from endpoints.transport import TLS, Limits, NothingReceived, Request, Target
 from tests.endpoints.door import GET, chunked_post, open_transport, post
-from tests.fakes import Conn, Raw, Reply, ScriptedBackend, Silence, refused_origin, stream_of
+from tests.fakes import Conn, Raw, Reply, ScriptedBackend, Silence, come_true, refused_origin, stream_of
 
 
 async def cancel(task: asyncio.Future[Any]) -> None:
@@ -178,22 +178,36 @@ async def test_it_keeps_memory_flat_and_the_backend_waiting_for_a_slow_consumer(
         assert peak < 4 * 2**20
 
 
-async def test_it_counts_a_stalled_upload_from_its_last_progress():
+async def test_it_counts_a_stalled_upload_from_its_last_progress(monkeypatch):
+    clock = 1000.0
+    for module in ("transport", "pool", "dialing", "http1"):
+        monkeypatch.setattr(f"endpoints.{module}.monotonic", lambda: clock)
+
+    def deadline() -> float:
+        busy = (each for pool in transport._pools.values() for each in pool._busy)
+        return next((each.answer.deadline for each in busy if each.answer is not None), float("inf"))
+
     async def script(conn: Conn) -> None:
+        nonlocal clock
         conn.stop_reading()
-        for _ in range(10):
-            await asyncio.sleep(0.15)
-            conn.resume_reading()
-            await asyncio.sleep(0.001)
-            conn.stop_reading()
+        await come_true(lambda: clock < deadline() < float("inf"))
+        for _ in range(5):
+            clock += 60
+            while deadline() < clock + 100:  # until it is noticed that some of it has gone
+                conn.resume_reading()
+                await asyncio.sleep(0.001)
+                conn.stop_reading()
+                await asyncio.sleep(0.02)
         conn.resume_reading()
         request = await conn.request()
         assert request is not None
         await conn.play(Reply(body=b"%d" % len(request.body)), request)
 
     async with ScriptedBackend(script) as backend, open_transport() as transport:
-        answer = await transport.send(Target(backend.origin), post(b"x" * 30_000_000), Limits(first_byte=1))
-        assert await answer.read() == b"30000000"
+        upload = transport.send(Target(backend.origin), post(b"x" * 60_000_000), Limits(first_byte=100))
+        async with asyncio.timeout(60):
+            answer = await upload
+        assert await answer.read() == b"60000000"
 
 
 # -- behind httpx

@@ -84,6 +84,22 @@ def test_it_puts_no_secret_on_the_wire():
     assert "zebra-value" not in text
 
 
+@pytest.mark.django_db
+def test_it_gives_a_newcomer_no_picture_older_than_his_page():
+    lease()
+    endpoint("a")
+    load_now()
+    feed = Feed()
+    feed.difference()
+    endpoint("b")
+    load_now()
+
+    told = json.loads(feed.full_message())
+
+    assert told["summary"]["total"] == 2
+    assert told["shape"] == take_picture().shape
+
+
 async def wait_until(condition) -> None:
     end = time.monotonic() + 30
     while not condition():
@@ -155,6 +171,29 @@ def test_it_tells_each_new_row_of_the_log_once():
     late, second = log(newest - 2), log(newest)  # another process writes its rows a moment later
     assert rows_told(feed.difference()) == [str(second.pk), str(late.pk)]
     assert old.pk not in feed._told
+
+
+@pytest.mark.django_db
+def test_it_tells_rows_written_long_before_a_late_look(monkeypatch):
+    feed, moment = LogFeed(), just_now()
+    assert feed.difference() == ""
+    row = log(moment)
+    later = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+
+    assert rows_told(feed.difference()) == [str(row.pk)]
+
+
+@pytest.mark.django_db
+def test_it_does_not_tell_what_came_while_nobody_listened(monkeypatch):
+    feed, moment = LogFeed(), just_now()
+    log(moment)
+    later = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+
+    feed.full_message()
+
+    assert feed.difference() == ""
 
 
 @pytest.mark.django_db

@@ -151,6 +151,19 @@
     fetching = "";
   }
 
+  // Who works with the keyboard stays where he is when rows are replaced.
+  const FOCUSABLE = ".pick, .endpoint-name, .more";
+  let focused = null; // the row's id, and which of its elements
+
+  document.addEventListener("htmx:beforeSwap", () => {
+    const row = document.activeElement.closest("#fleet-rows > tr");
+    focused = row && [row.id, [...row.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement)];
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    if (focused) document.getElementById(focused[0])?.querySelectorAll(FOCUSABLE)[focused[1]]?.focus({ preventScroll: true });
+    focused = null;
+  });
+
   function hear(message) {
     const shape = document.querySelector("[data-shape]").dataset.shape;
     if (message.shape && message.shape !== shape) renewRows(message.shape);
