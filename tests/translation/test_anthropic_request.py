@@ -154,6 +154,13 @@ def test_it_names_the_turn_whose_content_is_wrong(content, path):
     assert failure.value.path == path
 
 
+def test_it_names_the_wrong_turn_among_good_ones():
+    good = [user("a"), user([{"type": "text", "text": "b"}]), user({"type": "text"})]
+    with pytest.raises(TranslationError) as failure:
+        decode_turns(parse_request(body(*good, user([{"type": "text", "text": "c"}, "d"]))))
+    assert failure.value.path == "messages[3].content[1]"
+
+
 def test_it_names_the_turn_whose_text_is_broken():
     data = b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"\xff"}]}'
     with pytest.raises(TranslationError) as failure:
