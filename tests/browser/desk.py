@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import sqlite3
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import timedelta
@@ -103,11 +102,11 @@ async def signed_in(browser: Browser, server: LiveServer) -> Any:
         return await page.context.storage_state()
 
 
-def screenshot_folder() -> Path:
-    """Where screenshots go, to be looked at."""
-    folder = Path(os.environ.get("OLLA_SCREENSHOTS") or Path(tempfile.gettempdir()) / "olla-screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+async def keep_picture(page: Page, name: str, *, full_page: bool = True) -> None:
+    """A picture to look at, where OLLA_SCREENSHOTS names a folder for them."""
+    folder = os.environ.get("OLLA_SCREENSHOTS")
+    if folder:
+        await page.screenshot(path=Path(folder) / f"{name}.png", full_page=full_page)
 
 
 async def fill_fleet(server: LiveServer, rows: list[dict[str, Any]]) -> None:

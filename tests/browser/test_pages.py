@@ -1,6 +1,6 @@
-"""Every page at phone and desktop width, light and dark, empty, small and crowded; pictures to look at.
+"""Every page at phone and desktop width, light and dark, empty, small and crowded.
 
-The pictures go to OLLA_SCREENSHOTS, or a folder in the temporary directory.
+With a folder in OLLA_SCREENSHOTS there are pictures of them to look at.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.desk import fill_fleet, open_page, screenshot_folder
+from tests.browser.desk import fill_fleet, keep_picture, open_page
 from tests.browser.scenes import THREE, crowd, fleet
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -38,8 +38,7 @@ async def test_it_shows_the_fleet_at_every_size(browser, server, state, name):
                 await expect(page.locator("#fleet time[datetime]").first).to_have_attribute("title", FILLED)
                 await page.locator("#live[data-state=live]").wait_for()
             await assert_fits(page)
-            file = f"fleet-{name}-{width}-{'dark' if dark else 'light'}.png"
-            await page.screenshot(path=screenshot_folder() / file, full_page=True)
+            await keep_picture(page, f"fleet-{name}-{width}-{'dark' if dark else 'light'}")
 
 
 @pytest.mark.parametrize(("width", "dark"), LOOKS)
@@ -49,17 +48,18 @@ async def test_it_shows_the_admin_in_the_same_look(browser, server, state, width
     async with open_page(browser, server, width=width, dark=dark, state=state) as page:
         await page.goto(f"{server.url}/accounts/login/")
         await assert_fits(page)
-        await page.screenshot(path=screenshot_folder() / f"login-{look}.png")
+        await keep_picture(page, f"login-{look}", full_page=False)
         await page.goto(f"{server.url}/admin/endpoints/endpoint/")
-        await page.screenshot(path=screenshot_folder() / f"admin-list-{look}.png", full_page=True)
+        await keep_picture(page, f"admin-list-{look}")
         await page.locator("#result_list a", has_text="gpu-1").first.click()
-        await page.screenshot(path=screenshot_folder() / f"admin-endpoint-{look}.png", full_page=True)
+        await page.wait_for_url("**/change/")
+        await keep_picture(page, f"admin-endpoint-{look}")
         await page.goto(f"{server.url}/admin/endpoints/endpoint/add/")
         await page.locator("#id_name").fill("new")
         await page.locator("#id_url").fill("http://alice:secret@169.254.169.254")
         await page.get_by_role("button", name="Save", exact=True).click()
         await page.get_by_text("The URL holds credentials").wait_for()
-        await page.screenshot(path=screenshot_folder() / f"admin-refused-{look}.png", full_page=True)
+        await keep_picture(page, f"admin-refused-{look}")
 
 
 async def test_it_styles_the_admin_without_debug_or_collectstatic(browser, server, state):

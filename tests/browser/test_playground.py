@@ -14,7 +14,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.browser.chromium import find_package
-from tests.browser.desk import fill_fleet, open_page, screenshot_folder
+from tests.browser.desk import fill_fleet, keep_picture, open_page
 from tests.browser.test_accessibility import RUN
 from tests.fakes import Conn, Cut, Received, Reply, ScriptedBackend, Step, json_reply, ndjson_reply, sse_reply
 from tests.live import LiveServer
@@ -417,5 +417,4 @@ async def test_it_is_accessible_and_fits_every_width(browser, server, state, dar
             assert await page.evaluate(RUN) == []
             over = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             assert await page.evaluate(over) <= 0
-            look = f"playground-{width}-{'dark' if dark else 'light'}.png"
-            await page.screenshot(path=screenshot_folder() / look, full_page=True)
+            await keep_picture(page, f"playground-{width}-{'dark' if dark else 'light'}")

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.chromium import find_package
-from tests.browser.desk import fill_fleet, open_page, screenshot_folder, signed_in
+from tests.browser.desk import fill_fleet, keep_picture, open_page, signed_in
 from tests.browser.rules_desk import fill_rules
 from tests.browser.scenes import THREE, fleet
 from tests.browser.test_accessibility import RUN
@@ -44,7 +44,7 @@ async def preview_in_admin(page: Page) -> Page:
     await page.get_by_role("link", name="Edit llama on the GPUs").click()
     await page.locator("#id_action").select_option("restrict")
     await page.locator("#id_tags").fill("nowhere")
-    await page.screenshot(path=screenshot_folder() / "admin-rule.png", full_page=True)
+    await keep_picture(page, "admin-rule")
     async with page.context.expect_page() as opened:
         await page.get_by_role("button", name="Preview").click()
     preview = await opened.value
@@ -84,7 +84,7 @@ async def take_pictures(browser: Any, server: LiveServer, state: Any, result: st
                 await page.evaluate("document.fonts.ready.then(() => true)")
                 if name == "rules":
                     await page.locator(".what-if summary").nth(1).click()
-                await page.screenshot(path=screenshot_folder() / f"{name}-{look}.png", full_page=True)
+                await keep_picture(page, f"{name}-{look}")
                 await assert_fits(page)
                 if dark is (width > 1000):  # each width and each colour once
                     await page.evaluate(axe)
